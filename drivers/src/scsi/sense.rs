@@ -1,0 +1,153 @@
+//! Sense data (SPC-4 4.5).
+
+use std::fmt;
+
+/// Sense key (SPC-4 table 53), 4 bits. A newtype, so that a value unknown to us survives and prints.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SenseKey(pub u8);
+
+#[allow(missing_docs, reason = "the names are those of SPC-4 table 53")]
+impl SenseKey {
+    pub const NO_SENSE: Self = Self(0x0);
+    pub const RECOVERED_ERROR: Self = Self(0x1);
+    pub const NOT_READY: Self = Self(0x2);
+    pub const MEDIUM_ERROR: Self = Self(0x3);
+    pub const HARDWARE_ERROR: Self = Self(0x4);
+    pub const ILLEGAL_REQUEST: Self = Self(0x5);
+    pub const UNIT_ATTENTION: Self = Self(0x6);
+    pub const DATA_PROTECT: Self = Self(0x7);
+    pub const BLANK_CHECK: Self = Self(0x8);
+    pub const ABORTED_COMMAND: Self = Self(0xb);
+    pub const VOLUME_OVERFLOW: Self = Self(0xd);
+}
+
+impl fmt::Debug for SenseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::NO_SENSE => "NO SENSE",
+            Self::RECOVERED_ERROR => "RECOVERED ERROR",
+            Self::NOT_READY => "NOT READY",
+            Self::MEDIUM_ERROR => "MEDIUM ERROR",
+            Self::HARDWARE_ERROR => "HARDWARE ERROR",
+            Self::ILLEGAL_REQUEST => "ILLEGAL REQUEST",
+            Self::UNIT_ATTENTION => "UNIT ATTENTION",
+            Self::DATA_PROTECT => "DATA PROTECT",
+            Self::BLANK_CHECK => "BLANK CHECK",
+            Self::ABORTED_COMMAND => "ABORTED COMMAND",
+            Self::VOLUME_OVERFLOW => "VOLUME OVERFLOW",
+            Self(other) => return write!(f, "SENSE KEY {other:#x}"),
+        };
+        f.write_str(name)
+    }
+}
+
+/// Additional sense code and qualifier (SPC-4 annex F).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AdditionalSense {
+    /// ADDITIONAL SENSE CODE.
+    pub asc: u8,
+    /// ADDITIONAL SENSE CODE QUALIFIER.
+    pub ascq: u8,
+}
+
+#[allow(missing_docs, reason = "the names are those of SPC-4 annex F")]
+impl AdditionalSense {
+    pub const NONE: Self = Self::new(0x00, 0x00);
+    pub const FILEMARK_DETECTED: Self = Self::new(0x00, 0x01);
+    pub const END_OF_PARTITION_MEDIUM_DETECTED: Self = Self::new(0x00, 0x02);
+    pub const BEGINNING_OF_PARTITION_DETECTED: Self = Self::new(0x00, 0x04);
+    pub const END_OF_DATA_DETECTED: Self = Self::new(0x00, 0x05);
+    pub const PROGRAMMABLE_EARLY_WARNING: Self = Self::new(0x00, 0x07);
+    pub const PERIPHERAL_DEVICE_WRITE_FAULT: Self = Self::new(0x03, 0x00);
+    pub const CAUSE_NOT_REPORTABLE: Self = Self::new(0x04, 0x00);
+    pub const WRITE_ERROR: Self = Self::new(0x0c, 0x00);
+    pub const UNRECOVERED_READ_ERROR: Self = Self::new(0x11, 0x00);
+    pub const INVALID_FIELD_IN_CDB: Self = Self::new(0x24, 0x00);
+    pub const WRITE_PROTECTED: Self = Self::new(0x27, 0x00);
+    pub const MEDIUM_MAY_HAVE_CHANGED: Self = Self::new(0x28, 0x00);
+    pub const BUS_DEVICE_RESET: Self = Self::new(0x29, 0x03);
+    pub const POWER_ON_RESET: Self = Self::new(0x29, 0x00);
+    pub const CANNOT_WRITE_MEDIUM: Self = Self::new(0x30, 0x05);
+    pub const WORM_OVERWRITE_ATTEMPTED: Self = Self::new(0x30, 0x0c);
+    pub const MEDIUM_NOT_PRESENT: Self = Self::new(0x3a, 0x00);
+    pub const SEQUENTIAL_POSITIONING_ERROR: Self = Self::new(0x3b, 0x00);
+    pub const INTERNAL_TARGET_FAILURE: Self = Self::new(0x44, 0x00);
+    pub const MEDIA_LOAD_OR_EJECT_FAILED: Self = Self::new(0x53, 0x00);
+    pub const SECURITY_ERROR: Self = Self::new(0x74, 0x00);
+    pub const UNABLE_TO_DECRYPT_DATA: Self = Self::new(0x74, 0x01);
+    pub const UNENCRYPTED_DATA_WHILE_DECRYPTING: Self = Self::new(0x74, 0x02);
+    pub const INCORRECT_DATA_ENCRYPTION_KEY: Self = Self::new(0x74, 0x03);
+    pub const CRYPTOGRAPHIC_INTEGRITY_VALIDATION_FAILED: Self = Self::new(0x74, 0x04);
+    pub const LOGICAL_UNIT_ACCESS_NOT_AUTHORIZED: Self = Self::new(0x74, 0x71);
+
+    /// The pair as SPC-4 writes it: `ASCh/ASCQh`.
+    pub const fn new(asc: u8, ascq: u8) -> Self {
+        Self { asc, ascq }
+    }
+}
+
+impl fmt::Debug for AdditionalSense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02X}h/{:02X}h", self.asc, self.ascq)
+    }
+}
+
+/// The stream-command bits of sense data (SSC-4 4.2.21).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Hash)]
+pub struct SenseFlags {
+    /// FILEMARK: the command met a filemark.
+    pub filemark: bool,
+    /// EOM: the command met the end (or, backward, the beginning) of the partition, or early warning.
+    pub end_of_medium: bool,
+    /// ILI: the requested length was not the length of the block.
+    pub incorrect_length: bool,
+    /// Deferred: the error belongs to a command that was acknowledged before (response code 71h).
+    pub deferred: bool,
+}
+
+/// Sense data, independent of its form on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sense {
+    /// Sense key.
+    pub key: SenseKey,
+    /// ASC and ASCQ.
+    pub additional: AdditionalSense,
+    /// FILEMARK, EOM, ILI, deferred.
+    pub flags: SenseFlags,
+    /// INFORMATION where VALID is set: the residue, signed (requested minus done).
+    pub information: Option<i64>,
+}
+
+impl Sense {
+    /// Sense with neither flags nor information.
+    pub const fn new(key: SenseKey, additional: AdditionalSense) -> Self {
+        let flags = SenseFlags { filemark: false, end_of_medium: false, incorrect_length: false, deferred: false };
+        Self { key, additional, flags, information: None }
+    }
+}
+
+impl fmt::Debug for Sense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.key, self.additional)?;
+        for (set, name) in [
+            (self.flags.filemark, "FILEMARK"),
+            (self.flags.end_of_medium, "EOM"),
+            (self.flags.incorrect_length, "ILI"),
+            (self.flags.deferred, "DEFERRED"),
+        ] {
+            if set {
+                write!(f, " {name}")?;
+            }
+        }
+        if let Some(information) = self.information {
+            write!(f, " INFORMATION={information}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Sense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

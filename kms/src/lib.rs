@@ -1,0 +1,1 @@
+//! Keys, catalogue and custody of Sealtape.

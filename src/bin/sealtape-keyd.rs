@@ -1,0 +1,2 @@
+//! sealtape-keyd
+fn main() {}

@@ -1,0 +1,2 @@
+//! sealtaped
+fn main() {}

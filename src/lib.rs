@@ -1,0 +1,1 @@
+//! Sealtape: inline encryption for tapes and removable disks.

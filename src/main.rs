@@ -1,0 +1,2 @@
+//! sealtape
+fn main() {}
