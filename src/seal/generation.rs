@@ -35,6 +35,13 @@ pub struct Stanza {
     pub body: Vec<u8>,
 }
 
+impl Stanza {
+    /// KEK id (16), then the data key wrapped with AES_KEY_WRAP (40).
+    pub const AES_KEY_WRAP: u16 = 1;
+    /// KEK id (16), nonce (12), encrypted data key (32), tag (16): AES-256-GCM with associated data.
+    pub const AES_256_GCM: u16 = 2;
+}
+
 /// What a generation record says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GenerationRecord {
@@ -107,8 +114,11 @@ impl GenerationRecord {
         if !suite.is_known() {
             return Err(Refusal::UnknownSuite);
         }
-        if body[6] != label.partition || body[7] != kind_byte(label.kind) {
-            return Err(damaged);
+        if body[6] != label.partition {
+            return Err(Refusal::WrongPartition);
+        }
+        if body[7] != kind_byte(label.kind) {
+            return Err(Refusal::WrongKind);
         }
         let volume = Uuid::from_slice(&body[16..32]).map_err(|_| damaged)?;
         if volume != label.volume {
@@ -161,7 +171,14 @@ fn parse_stanzas(mut bytes: &[u8], count: usize) -> Option<Vec<Stanza>> {
         let (head, rest) = bytes.split_first_chunk::<4>()?;
         let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
         let (body, rest) = rest.split_at_checked(length)?;
-        stanzas.push(Stanza { kind: u16::from_be_bytes([head[0], head[1]]), body: body.to_vec() });
+        let kind = u16::from_be_bytes([head[0], head[1]]);
+        let well_formed = match kind {
+            Stanza::AES_KEY_WRAP => length == 56,
+            Stanza::AES_256_GCM => length == 76,
+            _ => true,
+        };
+        well_formed.then_some(())?;
+        stanzas.push(Stanza { kind, body: body.to_vec() });
         bytes = rest;
     }
     bytes.is_empty().then_some(stanzas)
