@@ -3,6 +3,8 @@
 pub mod client;
 mod frame;
 pub mod hex;
+pub mod pkcs11;
 pub mod protocol;
 pub mod secret;
 mod sys;
+mod time;

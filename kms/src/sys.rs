@@ -26,7 +26,6 @@ unsafe impl Send for SecretPage {}
 unsafe impl Sync for SecretPage {}
 
 impl SecretPage {
-
     /// Maps a zeroed page.
     pub(crate) fn new() -> std::io::Result<Self> {
         let length = NonZeroUsize::new(PAGE).ok_or(std::io::ErrorKind::InvalidInput)?;
