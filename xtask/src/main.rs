@@ -20,7 +20,7 @@ cargo xtask <task>
         --keep      leave it running, and tell what to type next
         --profile   which binaries to use (release)
         --no-build  take the binaries as they are
-        --mib N     how much to write (160)
+        --mib N     how much to write (128)
 
   test [--long] [--no-demo]
         every test that can run here: units, properties, corpus, end to end with real programs,
@@ -59,7 +59,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
 }
 
 fn demo_options(arguments: &[&str]) -> Result<demo::Options> {
-    let mut options = demo::Options { keep: false, profile: Profile::Release, build: true, mebibytes: 160 };
+    let mut options = demo::Options { keep: false, profile: Profile::Release, build: true, mebibytes: 128 };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().copied().unwrap_or("");
