@@ -243,6 +243,7 @@ fn is_test_file(file: &Path) -> bool {
 
 fn assert_pure(folder: &str, forbidden: &[&str]) {
     let files: Vec<PathBuf> = rust_files(folder).into_iter().filter(|file| !is_test_file(file)).collect();
+    assert!(!files.is_empty(), "{folder} holds no Rust file; has it moved?");
     let forbidden: Vec<&str> = WORLD.iter().chain(forbidden).copied().collect();
     let mut wrong = Vec::new();
     for file in files {
