@@ -188,12 +188,16 @@ fn parse_stanzas(mut bytes: &[u8], count: usize) -> Option<Vec<Stanza>> {
 mod tests {
     use super::*;
 
+    fn keys_of(byte: u8, scope: GenerationScope) -> GenerationKeys {
+        GenerationKeys::new(sealtape_kms::secret::DataKey::copy_from(&[byte; 32]).unwrap(), scope)
+    }
+
     fn sample() -> (VolumeLabel, GenerationRecord, GenerationKeys) {
         let volume = Uuid::from_u128(7);
         let label =
             VolumeLabel { volume, kind: VolumeKind::Tape, partition: 0, partitions: 1, label: None, barcode: None };
         let scope = GenerationScope { volume, partition: 0, generation: 3, suite: Suite::AES_256_GCM_SIV };
-        let keys = GenerationKeys::new(&[9; 32], scope);
+        let keys = keys_of(9, scope);
         let record = GenerationRecord {
             scope,
             kind: VolumeKind::Tape,
@@ -212,7 +216,7 @@ mod tests {
         let block = record.encode(&keys, &label_block).unwrap();
         assert_eq!(GenerationRecord::parse(&block, &label), Ok(record.clone()));
         record.verify(&keys, &block, &label_block).unwrap();
-        let other = GenerationKeys::new(&[10; 32], record.scope);
+        let other = keys_of(10, record.scope);
         assert_eq!(record.verify(&other, &block, &label_block), Err(Refusal::WrongKey));
         let renamed = VolumeLabel { label: Some("x".into()), ..label }.encode().unwrap();
         assert_eq!(record.verify(&keys, &block, &renamed), Err(Refusal::BadGenerationMac));
@@ -231,7 +235,7 @@ mod tests {
             let crc = crc32c::crc32c(&changed[..end]).to_be_bytes();
             changed[end..].copy_from_slice(&crc);
             let accepted = GenerationRecord::parse(&changed, &label).and_then(|record| {
-                let keys = GenerationKeys::new(&[9; 32], record.scope);
+                let keys = keys_of(9, record.scope);
                 record.verify(&keys, &changed, &label_block)
             });
             assert!(accepted.is_err(), "MAC at {at}");
