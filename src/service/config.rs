@@ -83,6 +83,7 @@ pub enum PinSource {
 #[derive(Deserialize)]
 #[serde(
     untagged,
+    deny_unknown_fields,
     expecting = "pin is { file = \"PATH\" }, { credential = \"NAME\" } or \"prompt\", never the PIN itself"
 )]
 enum PinText {
