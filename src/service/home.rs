@@ -61,7 +61,7 @@ impl Home {
         let absolute =
             std::path::absolute(&path).map_err(|source| HomeError::Relative { path: path.clone(), source })?;
         let home = Self(absolute);
-        for socket in [home.data_socket(), home.keyd_socket(), home.keyd_control_socket(), home.notify_socket()] {
+        for socket in [home.data_socket(), home.keys_socket(), home.keyd_socket(), home.stream_socket(), home.notify_socket()] {
             check_socket_path(&socket)?;
         }
         Ok(home)
@@ -88,13 +88,18 @@ impl Home {
     }
 
     /// The socket on which the key authority serves the data path.
+    pub fn keys_socket(&self) -> PathBuf {
+        self.run().join("keys.sock")
+    }
+
+    /// The socket on which the key authority serves operators and auditors.
     pub fn keyd_socket(&self) -> PathBuf {
         self.run().join("keyd.sock")
     }
 
-    /// The socket on which the key authority serves operators and auditors.
-    pub fn keyd_control_socket(&self) -> PathBuf {
-        self.run().join("keyd-control.sock")
+    /// The socket on which the key authority serves pipes.
+    pub fn stream_socket(&self) -> PathBuf {
+        self.run().join("stream.sock")
     }
 
     /// The socket on which `sealtape run` hears that a service is ready.
@@ -127,7 +132,7 @@ mod tests {
         let error = Home::find(Some(&long)).unwrap_err();
         assert!(matches!(error, HomeError::SocketPathTooLong { .. }));
         assert!(error.to_string().contains("--home"), "{error}");
-        let just = "h".repeat(LONGEST_SOCKET_PATH - "//run/keyd-control.sock".len());
+        let just = "h".repeat(LONGEST_SOCKET_PATH - "//run/notify.sock".len());
         assert!(Home::find(Some(&PathBuf::from("/").join(just))).is_ok());
     }
 
