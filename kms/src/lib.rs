@@ -1,1 +1,8 @@
 //! Keys, catalogue and custody of Sealtape.
+
+pub mod client;
+mod frame;
+pub mod hex;
+pub mod protocol;
+pub mod secret;
+mod sys;
