@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use sealtape_kms::client::ClientError;
+use sealtape_kms::protocol::RefusalCode;
+
 use crate::control::{ControlError, ErrorCode};
 use crate::service::config::ConfigError;
 use crate::service::home::HomeError;
@@ -101,7 +104,9 @@ impl Failure {
     pub fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         let (exit, mend) = match error.kind() {
             ErrorKind::NotFound => (Exit::Unknown, "check the path"),
-            ErrorKind::PermissionDenied => (Exit::NotPermitted, "run this as a user who may, or correct the permissions"),
+            ErrorKind::PermissionDenied => {
+                (Exit::NotPermitted, "run this as a user who may, or correct the permissions")
+            }
             ErrorKind::AlreadyExists => (Exit::Failed, "choose another name, or remove what is there"),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (Exit::Drive, "make room, and run the command again"),
             _ => (Exit::Drive, "check the file and its file system, and run the command again"),
@@ -142,6 +147,61 @@ fn split(exit: Exit, text: &str) -> Failure {
     match text.rsplit_once("; ") {
         Some((message, mend)) => Failure::new(exit, message, mend),
         None => Failure::new(exit, text, ""),
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Unavailable { socket, source } => {
+                let (exit, mend) = match source.kind() {
+                    ErrorKind::PermissionDenied => (
+                        Exit::NotPermitted,
+                        "run this as root, as the service's user, or as a member of the operator group",
+                    ),
+                    _ => (
+                        Exit::NotRunning,
+                        "start it with: sealtape run (and check the home folder: --home DIR or $SEALTAPE_HOME)",
+                    ),
+                };
+                let socket = socket.display();
+                Self::new(
+                    exit,
+                    format!("the key authority (sealtape-keyd) does not answer at {socket}: {source}"),
+                    mend,
+                )
+            }
+            ClientError::Refused(refusal) => Self::new(refusal_exit(refusal.code), refusal.what, refusal.mend),
+            ClientError::Output(source) if source.kind() == ErrorKind::BrokenPipe => Self::stdout(&source),
+            timeout @ ClientError::Timeout { .. } => split(Exit::NotRunning, &timeout.to_string()),
+            output @ ClientError::Output(_) => {
+                Self::new(Exit::Drive, output.to_string(), "make room, and run the command again")
+            }
+            other => split(Exit::Failed, &other.to_string()),
+        }
+    }
+}
+
+fn refusal_exit(code: RefusalCode) -> Exit {
+    match code {
+        RefusalCode::BadRequest => Exit::Usage,
+        RefusalCode::NotAllowed => Exit::NotPermitted,
+        RefusalCode::UnknownVolume | RefusalCode::UnknownPool | RefusalCode::UnknownGeneration => Exit::Unknown,
+        RefusalCode::TamperedBlob | RefusalCode::Damaged => Exit::Integrity,
+        RefusalCode::Busy => Exit::Busy,
+        RefusalCode::Internal => Exit::Failed,
+        RefusalCode::Superseded
+        | RefusalCode::VolumeState
+        | RefusalCode::UnitRestricted
+        | RefusalCode::Ticket
+        | RefusalCode::LabelInUse
+        | RefusalCode::WouldReplace
+        | RefusalCode::TokenMissing
+        | RefusalCode::PinLatched
+        | RefusalCode::TokenHung
+        | RefusalCode::KekMissing
+        | RefusalCode::Token
+        | RefusalCode::LogUnwritable => Exit::Refused,
     }
 }
 

@@ -24,9 +24,11 @@ use output::Output;
 /// Inline encryption for tapes: label volumes, watch drives, restore, and export the custody log.
 #[derive(Debug, Parser)]
 #[command(name = "sealtape", version, max_term_width = 110, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 refused by key authority or policy, 4 integrity, 5 service not \
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 refused by key authority or policy, 4 integrity, 5 service not \
 running, 6 busy, 7 configuration, 8 medium not in a state for this, 9 drive or file failed, 10 unknown name, 11 not permitted, \
-12 stopped. More in sealtape(1) and docs/cli.md.")]
+12 stopped. More in sealtape(1) and docs/cli.md."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

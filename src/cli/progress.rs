@@ -55,7 +55,9 @@ fn template(unit: ProgressUnit, total: bool) -> &'static str {
             "{msg} [{bar:30}] {percent}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
         }
         (ProgressUnit::Bytes, false) => "{spinner} {msg}: {binary_bytes}, {binary_bytes_per_sec}, {elapsed}",
-        (ProgressUnit::Records | ProgressUnit::Steps, true) => "{msg} [{bar:30}] {percent}% {human_pos} of {human_len}, {eta} left",
+        (ProgressUnit::Records | ProgressUnit::Steps, true) => {
+            "{msg} [{bar:30}] {percent}% {human_pos} of {human_len}, {eta} left"
+        }
         (ProgressUnit::Records | ProgressUnit::Steps, false) => "{spinner} {msg}: {human_pos}, {elapsed}",
     }
 }

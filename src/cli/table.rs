@@ -56,6 +56,9 @@ mod tests {
         let rows = [["a".into(), "\x1b[31mred".into()], ["bcd".into(), String::new()]];
         assert_eq!(table(["NAME", "X"], &rows), "NAME  X\na     \u{fffd}[31mred\nbcd\n");
         assert_eq!(table(["NAME"], &[]), "");
-        assert_eq!(fields(&[("label", "A".into()), ("none", String::new()), ("x", "y\n".into())]), "label  A\nx      y\u{fffd}\n");
+        assert_eq!(
+            fields(&[("label", "A".into()), ("none", String::new()), ("x", "y\n".into())]),
+            "label  A\nx      y\u{fffd}\n"
+        );
     }
 }

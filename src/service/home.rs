@@ -61,7 +61,9 @@ impl Home {
         let absolute =
             std::path::absolute(&path).map_err(|source| HomeError::Relative { path: path.clone(), source })?;
         let home = Self(absolute);
-        for socket in [home.data_socket(), home.keys_socket(), home.keyd_socket(), home.stream_socket(), home.notify_socket()] {
+        for socket in
+            [home.data_socket(), home.keys_socket(), home.keyd_socket(), home.stream_socket(), home.notify_socket()]
+        {
             check_socket_path(&socket)?;
         }
         Ok(home)

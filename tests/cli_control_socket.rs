@@ -1,5 +1,7 @@
 //! Client and server of the control protocol, over a real socket, with a data path that does what the test says.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
