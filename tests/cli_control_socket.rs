@@ -155,8 +155,7 @@ fn requests_are_answered_in_turn_on_one_connection() {
     let error = client.drive("c").unwrap_err();
     assert_eq!(error.code, ErrorCode::Unknown);
     assert!(error.mend.contains("a, b"), "{error}");
-    let order =
-        LabelOrder { ticket: "t".into(), replace: sealtape::control::Replace::Nothing, second_partition_bytes: None };
+    let order = LabelOrder { ticket: "t".into(), overwrite: sealtape::control::Overwrite::Nothing };
     let error = client.label("a", order, &mut |_| {}).unwrap_err();
     assert_eq!((error.code, error.mend.as_str()), (ErrorCode::Refused, "ask for a new one"));
     served.stop();

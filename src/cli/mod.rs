@@ -9,6 +9,7 @@ pub mod failure;
 mod manual;
 mod output;
 mod progress;
+mod run;
 mod table;
 mod volume;
 
@@ -61,6 +62,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run both services in the foreground until interrupted
+    Run(run::Run),
     /// Watch drives
     #[command(subcommand)]
     Drive(drive::Drive),
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
         match self {
+            Self::Run(command) => command.run(&global.home()?, output),
             Self::Drive(command) => command.run(&global.home()?, output),
             Self::Volume(command) => command.run(&global.home()?, output),
             Self::Completions(command) => command.run(),

@@ -7,7 +7,6 @@ use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
 use sealtape_kms::protocol::{
     GenerationState, KeyState, LabelOrder as TicketOrder, VolumeKind, VolumeState, VolumeSummary, VolumeView,
 };
-use uuid::Uuid;
 
 use super::drive::show;
 use super::failure::{Exit, Failure};
@@ -15,9 +14,8 @@ use super::output::Output;
 use super::progress::Bar;
 use super::table::{bytes, fields, or_dash, table};
 use crate::control::client::Client;
-use crate::control::{EndOfData, LabelOrder, LabelReport, Replace, VerifyReport};
+use crate::control::{EndOfData, LabelOrder, LabelReport, Overwrite, VerifyReport};
 use crate::service::home::Home;
-use crate::service::size::ByteSize;
 
 /// Label, load, list and verify volumes.
 #[derive(Debug, Subcommand)]
@@ -88,15 +86,22 @@ pub(super) struct Label {
     /// The pool [default: the default pool]
     #[arg(long)]
     pool: Option<String>,
-    /// Make a second partition of this size
-    #[arg(long, value_name = "SIZE")]
-    second_partition: Option<ByteSize>,
-    /// The medium holds this sealed volume, and may lose it
-    #[arg(long, value_name = "UUID", conflicts_with = "replace_clear")]
-    replace: Option<Uuid>,
-    /// The medium holds data in the clear, or something unreadable, and may lose it
-    #[arg(long)]
-    replace_clear: bool,
+    /// Number of partitions
+    #[arg(long, value_name = "1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    partitions: u8,
+    /// What the medium holds now may be lost: name the sealed volume on it by its UUID, or say "clear" when it holds
+    /// data in the clear or something unreadable [default: only a blank medium is labelled]
+    #[arg(long, value_name = "UUID|clear", value_parser = overwrite)]
+    overwrite: Option<Overwrite>,
+}
+
+fn overwrite(text: &str) -> Result<Overwrite, String> {
+    match text {
+        "clear" => Ok(Overwrite::Clear),
+        _ => text.parse().map(Overwrite::Volume).map_err(|_| {
+            "write the UUID of the volume on the medium (sealtape drive status shows it), or \"clear\"".to_owned()
+        }),
+    }
 }
 
 impl Volume {
@@ -142,24 +147,16 @@ impl Volume {
 
 impl Label {
     fn run(self, keyd: &ControlClient, data: &mut Client, output: &Output) -> Result<(), Failure> {
-        let replace = match (self.replace, self.replace_clear) {
-            (Some(volume), _) => Replace::Volume(volume),
-            (None, true) => Replace::Clear,
-            (None, false) => Replace::Nothing,
-        };
+        let overwrite = self.overwrite.unwrap_or(Overwrite::Nothing);
         let ticket = keyd.authorize_label(TicketOrder {
             unit: self.drive.clone(),
             label: self.label,
             barcode: self.barcode,
             pool: self.pool,
-            partitions: if self.second_partition.is_some() { 2 } else { 1 },
-            relabel: matches!(replace, Replace::Volume(_)),
+            partitions: self.partitions,
+            relabel: matches!(overwrite, Overwrite::Volume(_)),
         })?;
-        let order = LabelOrder {
-            ticket: ticket.ticket.0,
-            replace,
-            second_partition_bytes: self.second_partition.map(|size| size.0),
-        };
+        let order = LabelOrder { ticket: ticket.ticket.0, overwrite };
         let mut bar = Bar::new(output, "labelling");
         let report = data.label(&self.drive, order, &mut |p| bar.show(p))?;
         drop(bar);

@@ -21,7 +21,7 @@ use std::path::Path;
 pub use error::{ControlError, ErrorCode};
 pub use observer::Observer;
 pub use report::{
-    EndOfData, Fault, LabelOrder, LabelReport, PartitionLabelled, PartitionVerified, Progress, ProgressUnit, Replace,
+    EndOfData, Fault, LabelOrder, LabelReport, Overwrite, PartitionLabelled, PartitionVerified, Progress, ProgressUnit,
     VerifyReport,
 };
 pub use status::{

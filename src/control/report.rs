@@ -36,15 +36,13 @@ pub struct LabelOrder {
     /// decided and logged there. Not a secret: it serves the one data path, once.
     pub ticket: String,
     /// What may be written over.
-    pub replace: Replace,
-    /// Two partitions, and the bytes of the second.
-    pub second_partition_bytes: Option<u64>,
+    pub overwrite: Overwrite,
 }
 
 /// What labelling may write over. Blank media need no consent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Replace {
+pub enum Overwrite {
     /// Nothing: the medium must be blank.
     Nothing,
     /// The sealed volume with this UUID, and no other.

@@ -8,6 +8,8 @@ use thiserror::Error;
 
 /// `sun_path` of a Unix socket holds 108 bytes, the closing NUL included.
 const LONGEST_SOCKET_PATH: usize = 107;
+/// The service with the longest name: the sockets of the others are shorter.
+const LONGEST_NAME: &str = "sealtape-keyd";
 
 /// The home folder of one installation: configuration, state of both services, sockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,11 +63,7 @@ impl Home {
         let absolute =
             std::path::absolute(&path).map_err(|source| HomeError::Relative { path: path.clone(), source })?;
         let home = Self(absolute);
-        for socket in
-            [home.data_socket(), home.keys_socket(), home.keyd_socket(), home.stream_socket(), home.notify_socket()]
-        {
-            check_socket_path(&socket)?;
-        }
+        check_socket_path(&home.notify_socket(LONGEST_NAME))?;
         Ok(home)
     }
 
@@ -105,8 +103,8 @@ impl Home {
     }
 
     /// The socket on which `sealtape run` hears that a service is ready.
-    pub fn notify_socket(&self) -> PathBuf {
-        self.run().join("notify.sock")
+    pub fn notify_socket(&self, service: &str) -> PathBuf {
+        self.run().join(format!("{service}.notify"))
     }
 
     /// A path of the configuration: absolute as it stands, relative to the home folder otherwise.
@@ -134,7 +132,7 @@ mod tests {
         let error = Home::find(Some(&long)).unwrap_err();
         assert!(matches!(error, HomeError::SocketPathTooLong { .. }));
         assert!(error.to_string().contains("--home"), "{error}");
-        let just = "h".repeat(LONGEST_SOCKET_PATH - "//run/notify.sock".len());
+        let just = "h".repeat(LONGEST_SOCKET_PATH - "//run/sealtape-keyd.notify".len());
         assert!(Home::find(Some(&PathBuf::from("/").join(just))).is_ok());
     }
 

@@ -1,5 +1,7 @@
 //! The services' edges: home folder, configuration, sizes.
 
 pub mod config;
+pub mod daemon;
 pub mod home;
+pub mod notify;
 pub mod size;
