@@ -12,5 +12,5 @@ mod unsynchronised;
 mod write;
 
 pub use label::{LabelRequest, Overwrite};
-pub use sealed::{LoadReport, SealedTape, UnitOptions, UnitStatus};
+pub use sealed::{Beginning, EndCheck, GenerationStatus, LoadReport, SealedTape, UnitOptions, UnitStatus};
 pub use unsynchronised::UnsynchronisedMark;
