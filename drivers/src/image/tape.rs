@@ -11,6 +11,7 @@ use super::frame::{FRAME_HEADER_BYTES, FrameHeader, ObjectType, frame_bytes};
 use super::header::SLOT_OFFSETS;
 use super::index::ObjectIndex;
 use super::report::full;
+use super::storage::read_zero_filled;
 use super::superblock::Superblock;
 use super::walk::{Step, payload_crc_from};
 use crate::medium::{Attribute, DriveError, DriveErrorKind};
@@ -191,17 +192,16 @@ impl Tape {
         let (storage, offset) = (&*self.cartridge.storage, self.index(partition).offset(object));
         let failed = |error| self.cartridge.failed("read", error);
         let mut header = [0; FRAME_HEADER_BYTES];
-        let read = storage.read_at(&mut header, offset).map_err(failed)?;
+        read_zero_filled(storage, &mut header, offset).map_err(failed)?;
         let header = FrameHeader::parse(&header)
-            .filter(|header| read == FRAME_HEADER_BYTES && header.object == object && header.partition == partition)
+            .filter(|header| header.object == object && header.partition == partition)
             .ok_or_else(|| self.unreadable(&format!("has changed at offset {offset} since it was loaded")))?;
         let length = header.length as usize;
         let wanted = length.min(buffer.len());
         let buffer = &mut buffer[..wanted];
-        let read = storage.read_at(buffer, offset + FRAME_HEADER_BYTES as u64).map_err(failed)?;
-        let crc = crc32c::crc32c(&buffer[..read]);
-        let crc = payload_crc_from(storage, offset, header.length, wanted as u32, crc).map_err(failed)?;
-        if read < wanted || crc != header.payload_crc {
+        read_zero_filled(storage, buffer, offset + FRAME_HEADER_BYTES as u64).map_err(failed)?;
+        let crc = payload_crc_from(storage, offset, header.length, wanted as u32, crc32c::crc32c(buffer));
+        if crc.map_err(failed)? != header.payload_crc {
             let place = format!("partition {partition}, object {object}, offset {offset}");
             return Err(self.unreadable(&format!("holds a block with a wrong checksum ({place})")));
         }
