@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod filter;
 pub mod pipeline;
 pub mod seal;
 pub mod service;
