@@ -140,7 +140,8 @@ impl Module {
         let fault = |what: String| TokenError::Module { module: path.clone(), what };
         let context = Pkcs11::new(&path).map_err(|e| fault(e.to_string()))?;
         let raw = RawModule::load(&path).map_err(fault)?;
-        initialize(&context).map_err(|e| fault(format!("it does not initialise ({e}); is its token directory in place")))?;
+        initialize(&context)
+            .map_err(|e| fault(format!("it does not initialise ({e}); is its token directory in place")))?;
         Ok(Self { path, context, raw, token: None, so_pin: None })
     }
 
