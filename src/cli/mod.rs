@@ -5,8 +5,10 @@
 //! from the command line or the environment, and none is printed.
 
 pub mod amcrypt;
+mod audit;
 mod drive;
 pub mod failure;
+mod image;
 mod manual;
 mod output;
 mod pipe;
@@ -76,6 +78,12 @@ enum Command {
     Seal(pipe::Seal),
     /// Open a sealed stream: standard input to standard output
     Open(pipe::Open),
+    /// Export, verify and read the custody log
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Make and look into image files, the cartridges of file-backed drives
+    #[command(subcommand)]
+    Image(image::Image),
     /// Write a completion script for a shell to stdout
     Completions(manual::Completions),
     /// Write the manual pages into a folder
@@ -104,6 +112,8 @@ impl Command {
             Self::Volume(command) => command.run(&global.home()?, output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
+            Self::Audit(command) => command.run(|| global.home(), output),
+            Self::Image(command) => command.run(output),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(output),
         }
