@@ -1,1 +1,3 @@
 //! Sealtape: inline encryption for tapes and removable disks.
+
+pub mod unit;

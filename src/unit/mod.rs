@@ -1,0 +1,3 @@
+//! What the host sees of a drive.
+
+pub mod st;
