@@ -1,5 +1,7 @@
 //! `StNode` called directly: what the kernel's `st` does, case by case.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
+
 #[path = "support/tape.rs"]
 mod tape;
 
@@ -11,8 +13,13 @@ use sealtape::unit::st::{Activity, InUse, StNode, StOptions};
 use sealtape_drivers::fuse::mtio::{MtOp, MtStatus, gstat};
 use sealtape_drivers::fuse::{Access, OpenRequest, Opener, TapeNode};
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, TapeDrive};
-use sealtape_drivers::scsi::AdditionalSense;
-use tape::{MemoryTape, refusal};
+use sealtape_drivers::scsi::{AdditionalSense, Sense, SenseKey};
+use tape::MemoryTape;
+
+/// An error of Sealtape's with a given additional sense.
+fn refusal(additional: AdditionalSense) -> DriveError {
+    DriveError::new(DriveErrorKind::Security, "refused").with_sense(Sense::new(SenseKey::DATA_PROTECT, additional))
+}
 
 fn request(access: Access) -> OpenRequest {
     let opener = Opener { pid: 4711, uid: 0, gid: 0 };
@@ -90,7 +97,11 @@ fn closing_writes_one_filemark_and_only_after_writing() {
     node.flush().unwrap();
     assert_eq!(tape.layout(), "10", "FLUSH writes no filemark");
     node.flush().unwrap();
-    assert_eq!(tape.controls().log.iter().filter(|command| *command == "sync").count(), 1, "nothing new: no second synchronisation");
+    assert_eq!(
+        tape.controls().log.iter().filter(|command| *command == "sync").count(),
+        1,
+        "nothing new: no second synchronisation"
+    );
     node.release();
     assert_eq!(tape.layout(), "10 |");
     node.open(&request(Access::Read)).unwrap();

@@ -237,7 +237,9 @@ impl TapeDrive for MemoryTape {
             };
             controls.at = if forward { next + 1 } else { next };
             match kind {
-                SpaceKind::Blocks if filemark => return Ok(SpaceOutcome { stopped: Some((SpaceStop::Filemark, left)) }),
+                SpaceKind::Blocks if filemark => {
+                    return Ok(SpaceOutcome { stopped: Some((SpaceStop::Filemark, left)) });
+                }
                 SpaceKind::Filemarks if !filemark => {}
                 SpaceKind::Blocks | SpaceKind::Filemarks | SpaceKind::EndOfData => left -= 1,
             }
@@ -255,7 +257,11 @@ impl TapeDrive for MemoryTape {
         controls.partition = usize::from(to.partition);
         let end = controls.tape().len();
         controls.at = end.min(to.object as usize);
-        if to.object > end as u64 { Err(DriveError::new(DriveErrorKind::EndOfData, "beyond the end of data")) } else { Ok(()) }
+        if to.object > end as u64 {
+            Err(DriveError::new(DriveErrorKind::EndOfData, "beyond the end of data"))
+        } else {
+            Ok(())
+        }
     }
 
     fn rewind(&mut self) -> Result<(), DriveError> {
@@ -307,9 +313,4 @@ impl TapeDrive for MemoryTape {
     fn write_attribute(&mut self, _attribute: &Attribute) -> Result<(), DriveError> {
         Err(DriveError::new(DriveErrorKind::IllegalRequest, "no medium auxiliary memory"))
     }
-}
-
-/// An error of Sealtape's with a given additional sense.
-pub(crate) fn refusal(additional: AdditionalSense) -> DriveError {
-    DriveError::new(DriveErrorKind::Security, "refused").with_sense(Sense::new(SenseKey::DATA_PROTECT, additional))
 }

@@ -166,9 +166,12 @@ impl Filesystem for NodeFolder {
         if ino != INodeNo::ROOT {
             return reply.error(FuseErrno::ENOTDIR);
         }
-        let entries = [(INodeNo::ROOT, FileType::Directory, ".".to_owned()), (INodeNo::ROOT, FileType::Directory, "..".to_owned())]
-            .into_iter()
-            .chain(self.names().map(|(ino, name)| (ino, FileType::RegularFile, name)));
+        let entries = [
+            (INodeNo::ROOT, FileType::Directory, ".".to_owned()),
+            (INodeNo::ROOT, FileType::Directory, "..".to_owned()),
+        ]
+        .into_iter()
+        .chain(self.names().map(|(ino, name)| (ino, FileType::RegularFile, name)));
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         for (next, (ino, kind, name)) in (1..).zip(entries).skip(skip) {
             if reply.add(ino, next, kind, name) {
@@ -317,7 +320,15 @@ impl Filesystem for NodeFolder {
         reply.error(FuseErrno::ENOSYS);
     }
 
-    fn lseek(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _offset: i64, _whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
         reply.error(FuseErrno::ESPIPE);
     }
 

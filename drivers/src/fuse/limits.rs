@@ -62,7 +62,9 @@ impl TransferLimit {
             Err(_) => {
                 return Self {
                     pages: BUILT_IN_LIMIT,
-                    explanation: format!("this kernel has no {MAX_PAGES_LIMIT} (Linux 6.13 and later): {BUILT_IN_LIMIT} pages"),
+                    explanation: format!(
+                        "this kernel has no {MAX_PAGES_LIMIT} (Linux 6.13 and later): {BUILT_IN_LIMIT} pages"
+                    ),
                 };
             }
         };

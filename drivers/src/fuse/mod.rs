@@ -17,8 +17,8 @@
 mod filesystem;
 mod limits;
 mod mount;
-pub mod mtio;
 mod mountpoint;
+pub mod mtio;
 mod node;
 mod worker;
 

@@ -91,19 +91,25 @@ pub enum MountError {
         found: OsString,
     },
     /// A running service has the folder.
-    #[error("{folder} already holds drive nodes: another service is running on it; stop that one, or name another folder")]
+    #[error(
+        "{folder} already holds drive nodes: another service is running on it; stop that one, or name another folder"
+    )]
     Served {
         /// Which.
         folder: PathBuf,
     },
     /// A dead mount that is not ours.
-    #[error("{folder} is a dead mount of another file system: unmount it (fusermount3 -u -z {folder}), then start again")]
+    #[error(
+        "{folder} is a dead mount of another file system: unmount it (fusermount3 -u -z {folder}), then start again"
+    )]
     Foreign {
         /// Which.
         folder: PathBuf,
     },
     /// A dead mount of ours that does not go away.
-    #[error("{folder} holds the mount of a killed service, and it cannot be taken away: {error}; run fusermount3 -u -z {folder}, then start again")]
+    #[error(
+        "{folder} holds the mount of a killed service, and it cannot be taken away: {error}; run fusermount3 -u -z {folder}, then start again"
+    )]
     Stale {
         /// Which.
         folder: PathBuf,
@@ -180,9 +186,8 @@ pub fn mount(folder: &Path, drives: Vec<DriveNodes>, options: &MountOptions) -> 
         gid: options.gid.unwrap_or_else(|| getegid().as_raw()),
         mode: options.mode & 0o777,
     };
-    let session = open_session(&folder, options.allow_other, || {
-        NodeFolder::new(drives.clone(), ownership, Arc::clone(&limit))
-    })?;
+    let session =
+        open_session(&folder, options.allow_other, || NodeFolder::new(drives.clone(), ownership, Arc::clone(&limit)))?;
     start(folder, session, drives, limit, options.stop_timeout)
 }
 
@@ -241,10 +246,8 @@ fn start(
     stop_timeout: Duration,
 ) -> Result<Mounted, MountError> {
     let unmounter = session.unmount_callable();
-    let dispatcher = thread::Builder::new()
-        .name("fuse-dispatch".into())
-        .spawn(move || session.run())
-        .map_err(MountError::Thread)?;
+    let dispatcher =
+        thread::Builder::new().name("fuse-dispatch".into()).spawn(move || session.run()).map_err(MountError::Thread)?;
     let mut mounted = Mounted {
         device_minor: 0,
         folder,

@@ -17,9 +17,8 @@ const QUEUE_DEPTH: usize = 256;
 /// Record buffers kept for reuse.
 const POOL_DEPTH: usize = 4;
 
-const OPEN_FLAGS: FopenFlags = FopenFlags::FOPEN_DIRECT_IO
-    .union(FopenFlags::FOPEN_NONSEEKABLE)
-    .union(FopenFlags::FOPEN_STREAM);
+const OPEN_FLAGS: FopenFlags =
+    FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_NONSEEKABLE).union(FopenFlags::FOPEN_STREAM);
 
 /// A request with the place to answer it.
 pub(super) enum Job {
@@ -40,7 +39,9 @@ impl Job {
             Self::Open { reply, .. } => reply.error(errno),
             Self::Read { reply, .. } => reply.error(errno),
             Self::Write { reply, .. } => reply.error(errno),
-            Self::Operate { reply, .. } | Self::Status { reply, .. } | Self::Position { reply, .. } => reply.error(errno),
+            Self::Operate { reply, .. } | Self::Status { reply, .. } | Self::Position { reply, .. } => {
+                reply.error(errno)
+            }
             Self::Flush { reply } | Self::Release { reply } => reply.error(errno),
         }
     }
@@ -276,9 +277,15 @@ impl Worker<'_> {
             return;
         }
         match catch_unwind(AssertUnwindSafe(|| self.drive.node.flush())) {
-            Ok(Ok(())) => tracing::warn!(drive = %self.drive.name, "stopped while a program had the node open; its data is on the medium, without a closing filemark"),
-            Ok(Err(errno)) => tracing::error!(drive = %self.drive.name, %errno, "stopped while a program had the node open, and what it wrote could not all be put on the medium"),
-            Err(_) => tracing::error!(drive = %self.drive.name, "stopped while a program had the node open; synchronising failed unexpectedly"),
+            Ok(Ok(())) => {
+                tracing::warn!(drive = %self.drive.name, "stopped while a program had the node open; its data is on the medium, without a closing filemark")
+            }
+            Ok(Err(errno)) => {
+                tracing::error!(drive = %self.drive.name, %errno, "stopped while a program had the node open, and what it wrote could not all be put on the medium")
+            }
+            Err(_) => {
+                tracing::error!(drive = %self.drive.name, "stopped while a program had the node open; synchronising failed unexpectedly")
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use sealtape_drivers::fuse::{Access, OpenRequest};
 
 use super::errors::During;
 use super::options::DriverOptions;
-use super::state::{Direction, Door, Mark, Partition, Ready, St};
+use super::state::{Direction, Door, Mark, Medium, Partition, St};
 use super::status::Activity;
 
 const BLOCK_SIZE_MASK: i32 = 0x00ff_ffff;
@@ -17,10 +17,7 @@ const MEGABYTE: u64 = 1_000_000;
 
 /// What is allowed while the drive's place is unknown: what gives it a new one.
 fn restores_position(op: MtOp) -> bool {
-    matches!(
-        op,
-        MtOp::MTREW | MtOp::MTOFFL | MtOp::MTLOAD | MtOp::MTRETEN | MtOp::MTERASE | MtOp::MTSEEK | MtOp::MTEOM
-    )
+    matches!(op, MtOp::MTREW | MtOp::MTOFFL | MtOp::MTLOAD | MtOp::MTRETEN | MtOp::MTERASE | MtOp::MTSEEK | MtOp::MTEOM)
 }
 
 /// What ends a file that is being written.
@@ -118,7 +115,7 @@ impl St {
             }
             _ => {}
         }
-        if self.ready == Ready::Ready {
+        if self.medium == Medium::Loaded {
             self.switch_partition()?;
         }
         match op {
@@ -180,7 +177,8 @@ impl St {
         let Ok(partition) = usize::try_from(count) else {
             return Err(Errno::EINVAL);
         };
-        let medium = self.drive.medium_status().map_err(|error| self.fail(During::Control, "asking for partitions", &error))?;
+        let medium =
+            self.drive.medium_status().map_err(|error| self.fail(During::Control, "asking for partitions", &error))?;
         if partition >= usize::from(medium.partitions) || partition >= self.partitions.len() {
             return Err(Errno::EINVAL);
         }
@@ -204,7 +202,10 @@ impl St {
             0 => None,
             1.. => Some(megabytes),
             _ => {
-                let medium = self.drive.medium_status().map_err(|error| self.fail(During::Control, "asking for the capacity", &error))?;
+                let medium = self
+                    .drive
+                    .medium_status()
+                    .map_err(|error| self.fail(During::Control, "asking for the capacity", &error))?;
                 Some(medium.capacity_bytes.checked_sub(megabytes).filter(|rest| *rest > 0).ok_or(Errno::EINVAL)?)
             }
         };
@@ -230,7 +231,7 @@ impl St {
         match result {
             Ok(()) => {
                 self.rewind_at_close = false;
-                self.ready = Ready::NoMedium;
+                self.medium = Medium::Absent;
                 self.unsynchronised = false;
                 self.medium_protected = false;
                 self.forget_positions();
@@ -252,9 +253,10 @@ impl St {
         // As at an open without waiting and for reading, which neither is refused for protection
         // nor changes what this open file may do.
         let Some(opener) = self.opener else { return Err(Errno::EBADF) };
-        let look = OpenRequest { opener, access: Access::Read, nonblocking: true, rewind_at_close: self.rewinding_node };
+        let look =
+            OpenRequest { opener, access: Access::Read, nonblocking: true, rewind_at_close: self.rewinding_node };
         self.check_medium(&look, &AtomicBool::new(false))?;
-        if self.ready == Ready::Ready {
+        if self.medium == Medium::Loaded {
             self.begin_medium();
         }
         Ok(())

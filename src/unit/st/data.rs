@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use sealtape_drivers::medium::{DriveErrorKind, ReadOutcome, SpaceKind, Warning};
 
 use super::errors::During;
-use super::state::{Direction, Door, Mark, Ready, St};
+use super::state::{Direction, Door, Mark, Medium, St};
 
 /// What one READ of one block in fixed block mode came to.
 enum FixedRead {
@@ -16,10 +16,10 @@ enum FixedRead {
 impl St {
     /// What reading and writing have in common.
     fn check_access(&mut self, length: usize) -> Result<(), Errno> {
-        match self.ready {
-            Ready::Ready => {}
-            Ready::NoMedium => return Err(Errno::ENOMEDIUM),
-            Ready::NotReady => return Err(Errno::EIO),
+        match self.medium {
+            Medium::Loaded => {}
+            Medium::Absent => return Err(Errno::ENOMEDIUM),
+            Medium::NotReady => return Err(Errno::EIO),
         }
         if self.position_unknown {
             return Err(Errno::EIO);
@@ -102,7 +102,10 @@ impl St {
             Ok(ReadOutcome::Block { length }) => {
                 self.part().count_blocks(1);
                 if length > buffer.len() {
-                    let message = format!("a record of {length} bytes was skipped: the program's buffer has {} bytes", buffer.len());
+                    let message = format!(
+                        "a record of {length} bytes was skipped: the program's buffer has {} bytes",
+                        buffer.len()
+                    );
                     self.note(&message, Errno::ENOMEM);
                     return Err(Errno::ENOMEM);
                 }
@@ -209,7 +212,9 @@ impl St {
     /// A block of another length: the tape is put back before it, so that the program may change
     /// the block length and read it.
     fn wrong_length(&mut self, found: usize, wanted: usize) -> Result<(), Errno> {
-        let message = format!("a block of {found} bytes, where blocks of {wanted} bytes were asked for: set the block length (mt setblk {found}, or 0)");
+        let message = format!(
+            "a block of {found} bytes, where blocks of {wanted} bytes were asked for: set the block length (mt setblk {found}, or 0)"
+        );
         if let Err(error) = self.drive.space(SpaceKind::Blocks, -1) {
             self.part().block = -1;
             return Err(self.fail(During::Read, "stepping back over a block of another length", &error));
@@ -225,7 +230,10 @@ impl St {
         self.check_access(record.len())?;
         let size = self.block_size as usize;
         if size != 0 && !record.len().is_multiple_of(size) {
-            self.note(&format!("a write of {} bytes is no multiple of the block length {size}", record.len()), Errno::EINVAL);
+            self.note(
+                &format!("a write of {} bytes is no multiple of the block length {size}", record.len()),
+                Errno::EINVAL,
+            );
             return Err(Errno::EINVAL);
         }
         if self.write_protected {

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use sealtape_drivers::medium::{DriveError, DriveErrorKind};
 use sealtape_drivers::scsi::AdditionalSense;
 
-use super::state::{Ready, St};
+use super::state::{Medium, St};
 
 /// What the program was doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +78,7 @@ impl St {
     pub(super) fn fail(&mut self, during: During, doing: &str, error: &DriveError) -> Errno {
         let errno = errno_of(error, during);
         if error.kind == DriveErrorKind::NotReady {
-            self.ready = if has_no_medium(error) { Ready::NoMedium } else { Ready::NotReady };
+            self.medium = if has_no_medium(error) { Medium::Absent } else { Medium::NotReady };
         }
         if error.position_lost() {
             self.position_unknown = true;

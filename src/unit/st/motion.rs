@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, SpaceKind, SpaceStop};
 
 use super::errors::During;
-use super::state::{Direction, Mark, Partition, Ready, St};
+use super::state::{Direction, Mark, Medium, Partition, St};
 use super::status::Activity;
 
 /// What `st` spaces to come to the end of data while counting files.
@@ -20,10 +20,10 @@ impl St {
     }
 
     pub(super) fn check_ready(&self) -> Result<(), Errno> {
-        match self.ready {
-            Ready::Ready => Ok(()),
-            Ready::NoMedium => Err(Errno::ENOMEDIUM),
-            Ready::NotReady => Err(Errno::EIO),
+        match self.medium {
+            Medium::Loaded => Ok(()),
+            Medium::Absent => Err(Errno::ENOMEDIUM),
+            Medium::NotReady => Err(Errno::EIO),
         }
     }
 
@@ -36,7 +36,7 @@ impl St {
         }
         self.rest.clear();
         self.rest_at = 0;
-        if self.ready != Ready::Ready || self.part().mark != Mark::FilemarkHit {
+        if self.medium != Medium::Loaded || self.part().mark != Mark::FilemarkHit {
             return Ok(());
         }
         if onward {
@@ -150,7 +150,11 @@ impl St {
                 part.mark = Mark::Filemark;
             }
             Some((SpaceStop::EndOfData | SpaceStop::BeginningOfPartition, residue)) => {
-                part.block = if part.block >= 0 { counted(i64::from(part.block) + i64::from(count) - residue as i64) } else { -1 };
+                part.block = if part.block >= 0 {
+                    counted(i64::from(part.block) + i64::from(count) - residue as i64)
+                } else {
+                    -1
+                };
                 part.mark = Mark::Eod;
             }
         }
@@ -163,7 +167,8 @@ impl St {
             return self.forward_records(count.saturating_neg());
         }
         self.check_ready()?;
-        let outcome = self.moving("spacing back over records", |st| st.drive.space(SpaceKind::Blocks, -i64::from(count)));
+        let outcome =
+            self.moving("spacing back over records", |st| st.drive.space(SpaceKind::Blocks, -i64::from(count)));
         let part = self.part();
         part.mark = Mark::None;
         let stopped = match outcome {
@@ -204,7 +209,9 @@ impl St {
         match outcome {
             Ok(outcome) => {
                 part.file = match outcome.stopped {
-                    Some((_, residue)) if !fast && files >= 0 => counted(i64::from(files) + ALL_FILEMARKS - residue as i64),
+                    Some((_, residue)) if !fast && files >= 0 => {
+                        counted(i64::from(files) + ALL_FILEMARKS - residue as i64)
+                    }
                     _ => -1,
                 };
                 part.mark = Mark::Eod;
@@ -242,7 +249,8 @@ impl St {
             return Err(Errno::EINVAL);
         }
         if partition != self.partition {
-            self.partitions[self.partition].left_at = self.drive.read_position().ok().map(|report| report.position.object);
+            self.partitions[self.partition].left_at =
+                self.drive.read_position().ok().map(|report| report.position.object);
         }
         let target = Position { partition: partition as u8, object };
         let moved = self.moving("locating", |st| st.drive.locate(target));

@@ -9,7 +9,7 @@ use sealtape_drivers::fuse::{Access, OpenRequest};
 use sealtape_drivers::medium::{DriveErrorKind, MediumType, SpaceKind};
 
 use super::errors::{During, has_no_medium, is_becoming_ready};
-use super::state::{Direction, Door, Mark, Partition, Ready, St};
+use super::state::{Direction, Door, Mark, Medium, Partition, St};
 use super::status::Activity;
 
 /// Unit attentions in a row that are taken for conditions and not for a broken drive.
@@ -40,10 +40,10 @@ impl St {
         self.pending = None;
         self.check_medium(request, interrupted)?;
         if !request.nonblocking {
-            match self.ready {
-                Ready::Ready => {}
-                Ready::NoMedium => return Err(Errno::ENOMEDIUM),
-                Ready::NotReady => return Err(Errno::EIO),
+            match self.medium {
+                Medium::Loaded => {}
+                Medium::Absent => return Err(Errno::ENOMEDIUM),
+                Medium::NotReady => return Err(Errno::EIO),
             }
         }
         self.opener = Some(request.opener);
@@ -57,12 +57,12 @@ impl St {
     pub(super) fn check_medium(&mut self, request: &OpenRequest, interrupted: &AtomicBool) -> Result<(), Errno> {
         self.medium_protected = false;
         let attention = self.test_ready(request.nonblocking, interrupted)?;
-        if self.ready != Ready::Ready {
+        if self.medium != Medium::Loaded {
             self.no_medium();
             return Ok(());
         }
         self.learn_medium(attention)?;
-        if self.ready != Ready::Ready {
+        if self.medium != Medium::Loaded {
             self.no_medium();
             return Ok(());
         }
@@ -91,7 +91,7 @@ impl St {
         loop {
             let error = match self.drive.test_unit_ready() {
                 Ok(()) => {
-                    self.ready = Ready::Ready;
+                    self.medium = Medium::Loaded;
                     return Ok(attention);
                 }
                 Err(error) => error,
@@ -105,7 +105,7 @@ impl St {
                 DriveErrorKind::NotReady => {
                     let waiting = !nonblocking && is_becoming_ready(&error) && Instant::now() < deadline;
                     if !waiting {
-                        self.ready = if has_no_medium(&error) { Ready::NoMedium } else { Ready::NotReady };
+                        self.medium = if has_no_medium(&error) { Medium::Absent } else { Medium::NotReady };
                         return Ok(attention);
                     }
                     if interrupted.load(Ordering::Relaxed) {
@@ -114,7 +114,7 @@ impl St {
                     thread::sleep(READY_POLL);
                 }
                 _ => {
-                    self.ready = Ready::NotReady;
+                    self.medium = Medium::NotReady;
                     return Err(self.fail(During::Open, "opening the drive", &error));
                 }
             }
@@ -122,13 +122,15 @@ impl St {
     }
 
     fn learn_medium(&mut self, attention: Attention) -> Result<(), Errno> {
-        let limits = self.drive.block_limits().map_err(|error| self.fail(During::Open, "reading the block limits", &error))?;
+        let limits =
+            self.drive.block_limits().map_err(|error| self.fail(During::Open, "reading the block limits", &error))?;
         self.limits = Some(limits);
-        let medium = self.drive.medium_status().map_err(|error| self.fail(During::Open, "asking for the medium", &error))?;
+        let medium =
+            self.drive.medium_status().map_err(|error| self.fail(During::Open, "asking for the medium", &error))?;
         self.medium_protected = medium.write_protected;
         if matches!(medium.medium_type, MediumType::Cleaning | MediumType::Firmware) {
             self.note("a cleaning or firmware cartridge is in the drive", Errno::EIO);
-            self.ready = Ready::NotReady;
+            self.medium = Medium::NotReady;
             return Ok(());
         }
         // A drive that lost its place cannot always say where it is; then the host has to move it.
@@ -190,7 +192,8 @@ impl St {
     /// RELEASE: closing filemark, then the rewind of `stN`.
     pub(super) fn release(&mut self) {
         let closed = self.close_file();
-        let rewound = if self.rewind_at_close && self.ready == Ready::Ready { self.rewind_at_release() } else { Ok(()) };
+        let rewound =
+            if self.rewind_at_close && self.medium == Medium::Loaded { self.rewind_at_release() } else { Ok(()) };
         if let Err(errno) = closed.and(rewound) {
             let message = self.board.read().last_error.unwrap_or_else(|| errno.to_string());
             self.close_failure = Some(message);
@@ -204,14 +207,14 @@ impl St {
         self.opener = None;
         self.part().direction = Direction::Idle;
         // Known again at the next open if the drive does not say now.
-        self.last_position = match self.ready {
-            Ready::Ready => self.drive.read_position().ok().map(|report| report.position),
-            Ready::NotReady | Ready::NoMedium => None,
+        self.last_position = match self.medium {
+            Medium::Loaded => self.drive.read_position().ok().map(|report| report.position),
+            Medium::NotReady | Medium::Absent => None,
         };
     }
 
     fn close_file(&mut self) -> Result<(), Errno> {
-        if self.part().direction == Direction::Writing && self.ready == Ready::Ready {
+        if self.part().direction == Direction::Writing && self.medium == Medium::Loaded {
             if self.position_unknown {
                 self.note("no closing filemark: the drive lost its place while it was written to", Errno::EIO);
                 return Err(Errno::EIO);

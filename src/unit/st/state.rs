@@ -74,11 +74,11 @@ impl Partition {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ready {
-    Ready,
+pub(super) enum Medium {
+    Loaded,
     /// Not ready, for whatever reason.
     NotReady,
-    NoMedium,
+    Absent,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,7 +101,7 @@ pub(super) struct St {
     /// Opened as `stN`.
     pub(super) rewinding_node: bool,
     pub(super) rewind_at_close: bool,
-    pub(super) ready: Ready,
+    pub(super) medium: Medium,
     /// The drive was asked for its position at least once.
     pub(super) initialised: bool,
     pub(super) limits: Option<BlockLimits>,
@@ -143,7 +143,7 @@ impl St {
             opener: None,
             rewinding_node: false,
             rewind_at_close: false,
-            ready: Ready::NotReady,
+            medium: Medium::NotReady,
             initialised: false,
             limits: None,
             medium_protected: false,
@@ -192,13 +192,13 @@ impl St {
     pub(super) fn mt_status(&mut self) -> Result<MtStatus, Errno> {
         if !self.position_unknown {
             self.settle(false)?;
-            if self.ready == Ready::Ready {
+            if self.medium == Medium::Loaded {
                 self.switch_partition()?;
             }
         }
         let unknown = self.position_unknown;
         let protected = self.medium_protected;
-        let ready = self.ready;
+        let medium = self.medium;
         let (fileno, blkno) = if unknown { (-1, -1) } else { (self.part().file, self.part().block) };
         let mut bits = 0;
         if protected {
@@ -212,10 +212,10 @@ impl St {
             Mark::Eod1 | Mark::Eod2 | Mark::Eod => gstat::EOD,
             Mark::None | Mark::FilemarkHit | Mark::Filemark => 0,
         };
-        bits |= match ready {
-            Ready::Ready => gstat::ONLINE,
-            Ready::NoMedium => gstat::DR_OPEN,
-            Ready::NotReady => 0,
+        bits |= match medium {
+            Medium::Loaded => gstat::ONLINE,
+            Medium::Absent => gstat::DR_OPEN,
+            Medium::NotReady => 0,
         };
         if self.buffered_mode != 0 {
             bits |= gstat::IM_REP_EN;
@@ -244,7 +244,7 @@ impl St {
         self.board.update(|status| {
             status.activity = activity;
             status.opener = self.opener;
-            status.loaded = self.ready == Ready::Ready;
+            status.loaded = self.medium == Medium::Loaded;
             status.write_protected = self.medium_protected;
             status.partition = self.partition as u8;
             status.file = u32::try_from(place.file).ok().filter(|_| known);
