@@ -13,7 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use sealtape_drivers::medium::{DriveError, DriveErrorKind, TapeDrive};
+use sealtape_drivers::image::{CreateOptions, ImageDrive, OpenMode, create};
+use sealtape_drivers::medium::{DriveError, DriveErrorKind, DriveIdentity, TapeDrive};
 use support::programs::must;
 use support::tape::MemoryTape;
 use support::{Station, fuse_is_here};
@@ -22,7 +23,23 @@ fn memory_drive(_scratch: &Path, capacity: u64) -> Box<dyn TapeDrive> {
     Box::new(MemoryTape::new(capacity))
 }
 
+fn image_drive(scratch: &Path, capacity: u64) -> Box<dyn TapeDrive> {
+    let path = scratch.join("cartridge.image");
+    create(&path, &CreateOptions::new(capacity)).unwrap();
+    let text = |words: &str| words.to_owned();
+    let mut drive = ImageDrive::new(DriveIdentity {
+        vendor: text("SEALTAPE"),
+        product: text("IMAGE"),
+        revision: text("1"),
+        serial: text("TEST"),
+    });
+    drive.insert(&path, OpenMode::ReadWrite).unwrap();
+    drive.load().unwrap();
+    Box::new(drive)
+}
+
 node_suite!(memory, crate::memory_drive);
+node_suite!(image, crate::image_drive);
 
 #[test]
 fn a_slow_drive_holds_up_nobody_else() {
