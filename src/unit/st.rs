@@ -39,17 +39,22 @@ mod options;
 mod state;
 mod status;
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use sealtape_drivers::fuse::mtio::{MtOp, MtStatus};
 use sealtape_drivers::fuse::{OpenRequest, TapeNode};
 use sealtape_drivers::medium::TapeDrive;
 
+use open::Opening;
 use state::St;
 pub use status::{Activity, Counters, StStatus};
+
+/// How often a drive that is becoming ready is asked.
+const READY_POLL: Duration = Duration::from_millis(250);
 
 /// What may differ between drives.
 #[derive(Clone, Copy, Debug)]
@@ -79,16 +84,17 @@ pub struct InUse {
 /// A drive as `/dev/stN` and `/dev/nstN` show it.
 pub struct StNode {
     st: Mutex<St>,
-    board: std::sync::Arc<status::Board>,
+    board: Arc<status::Board>,
+    ready_timeout: Duration,
     interrupted: AtomicBool,
 }
 
 impl StNode {
     /// A node named `name` (for log and status) over `drive`, which it owns.
     pub fn new(name: impl Into<String>, drive: Box<dyn TapeDrive>, options: StOptions) -> Self {
-        let board = std::sync::Arc::new(status::Board::new(name.into()));
-        let st = Mutex::new(St::new(drive, options, std::sync::Arc::clone(&board)));
-        Self { st, board, interrupted: AtomicBool::new(false) }
+        let board = Arc::new(status::Board::new(name.into()));
+        let st = Mutex::new(St::new(drive, options, Arc::clone(&board)));
+        Self { st, board, ready_timeout: options.ready_timeout, interrupted: AtomicBool::new(false) }
     }
 
     /// What the drive is doing and where it stands. Never waits for the drive.
@@ -134,10 +140,19 @@ impl StNode {
 
 impl TapeNode for StNode {
     fn open(&self, request: &OpenRequest) -> Result<(), Errno> {
-        let mut st = self.lock();
-        let result = st.open(request, &self.interrupted);
-        st.publish();
-        result
+        let deadline = Instant::now() + self.ready_timeout;
+        loop {
+            let mut st = self.lock();
+            let result = st.open(request, Instant::now() < deadline);
+            st.publish();
+            // Not held while waiting: the service may have to act on the drive.
+            drop(st);
+            match result? {
+                Opening::Done => return Ok(()),
+                Opening::BecomingReady if self.interrupted.load(Ordering::Relaxed) => return Err(Errno::EIO),
+                Opening::BecomingReady => thread::sleep(READY_POLL),
+            }
+        }
     }
 
     fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -171,6 +186,6 @@ impl TapeNode for StNode {
     }
 
     fn interrupt(&self) {
-        self.interrupted.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.interrupted.store(true, Ordering::Relaxed);
     }
 }

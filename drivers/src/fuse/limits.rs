@@ -85,6 +85,17 @@ impl TransferLimit {
     }
 }
 
+/// Linux 6.15 and later may end the connection when a request takes longer than this many seconds;
+/// a rewind does. `None` where nothing is set.
+pub(super) fn request_timeout_s() -> Option<u32> {
+    let set = |name: &str| {
+        let text = fs::read_to_string(Path::new("/proc/sys/fs/fuse").join(name)).ok()?;
+        text.trim().parse::<u32>().ok().filter(|seconds| *seconds > 0)
+    };
+    let set = [set("default_request_timeout"), set("max_request_timeout")];
+    set.into_iter().flatten().min()
+}
+
 /// Bytes of the longest transfer that is never cut.
 fn max_record(pages: u32) -> u32 {
     pages.saturating_sub(1) * PAGE

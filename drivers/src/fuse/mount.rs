@@ -13,7 +13,7 @@ use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
 use nix::unistd::{getegid, geteuid};
 
 use super::filesystem::{NodeFolder, Ownership};
-use super::limits::TransferLimit;
+use super::limits::{self, TransferLimit};
 use super::mountpoint::{self, SOURCE};
 use super::node::TapeNode;
 use super::worker::Drive;
@@ -177,6 +177,13 @@ pub fn mount(folder: &Path, drives: Vec<DriveNodes>, options: &MountOptions) -> 
         );
     } else {
         tracing::info!(longest = limit.max_record(), why = %limit.explanation, "record length");
+    }
+    if let Some(seconds) = limits::request_timeout_s() {
+        tracing::error!(
+            seconds,
+            "this kernel is set to end FUSE connections whose requests take longer, and a rewind does: \
+             set fs.fuse.default_request_timeout and fs.fuse.max_request_timeout to 0, then start again"
+        );
     }
     let limit = Arc::new(Mutex::new(limit));
     let drives: Vec<Arc<Drive>> =

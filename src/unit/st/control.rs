@@ -1,7 +1,5 @@
 //! MTIOCTOP.
 
-use std::sync::atomic::AtomicBool;
-
 use nix::errno::Errno;
 use sealtape_drivers::fuse::mtio::MtOp;
 use sealtape_drivers::fuse::{Access, OpenRequest};
@@ -255,7 +253,7 @@ impl St {
         let Some(opener) = self.opener else { return Err(Errno::EBADF) };
         let look =
             OpenRequest { opener, access: Access::Read, nonblocking: true, rewind_at_close: self.rewinding_node };
-        self.check_medium(&look, &AtomicBool::new(false))?;
+        self.check_medium(&look)?;
         if self.medium == Medium::Loaded {
             self.begin_medium();
         }

@@ -1,9 +1,5 @@
 //! Opening, synchronising and closing a node.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
 use nix::errno::Errno;
 use sealtape_drivers::fuse::{Access, OpenRequest};
 use sealtape_drivers::medium::{DriveErrorKind, MediumType, SpaceKind};
@@ -14,17 +10,25 @@ use super::status::Activity;
 
 /// Unit attentions in a row that are taken for conditions and not for a broken drive.
 const MOST_ATTENTIONS: usize = 10;
-const READY_POLL: Duration = Duration::from_millis(250);
 
-/// What TEST UNIT READY told.
-#[derive(Default)]
-struct Attention {
+/// What TEST UNIT READY told since the medium was last looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attention {
     medium_changed: bool,
     reset: bool,
 }
 
+/// What an open came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Opening {
+    Done,
+    /// The drive is becoming ready: to be tried again.
+    BecomingReady,
+}
+
 impl St {
-    pub(super) fn open(&mut self, request: &OpenRequest, interrupted: &AtomicBool) -> Result<(), Errno> {
+    /// Opens, or says that it is worth waiting for the drive, if the program and we `may_wait`.
+    pub(super) fn open(&mut self, request: &OpenRequest, may_wait: bool) -> Result<Opening, Errno> {
         if self.opener.is_some() {
             return Err(Errno::EBUSY);
         }
@@ -38,7 +42,9 @@ impl St {
         }
         self.rest.clear();
         self.pending = None;
-        self.check_medium(request, interrupted)?;
+        if self.check_medium(request)? == Opening::BecomingReady && may_wait && !request.nonblocking {
+            return Ok(Opening::BecomingReady);
+        }
         if !request.nonblocking {
             match self.medium {
                 Medium::Loaded => {}
@@ -50,21 +56,20 @@ impl St {
         self.rewinding_node = request.rewind_at_close;
         self.rewind_at_close = request.rewind_at_close;
         self.board.count(|counters| counters.opened += 1);
-        Ok(())
+        Ok(Opening::Done)
     }
 
     /// Whether a medium is there, where it stands, and what may be done with it.
-    pub(super) fn check_medium(&mut self, request: &OpenRequest, interrupted: &AtomicBool) -> Result<(), Errno> {
+    pub(super) fn check_medium(&mut self, request: &OpenRequest) -> Result<Opening, Errno> {
         self.medium_protected = false;
-        let attention = self.test_ready(request.nonblocking, interrupted)?;
-        if self.medium != Medium::Loaded {
-            self.no_medium();
-            return Ok(());
+        let opening = self.test_ready()?;
+        if self.medium == Medium::Loaded {
+            let attention = std::mem::take(&mut self.attention);
+            self.learn_medium(attention)?;
         }
-        self.learn_medium(attention)?;
         if self.medium != Medium::Loaded {
             self.no_medium();
-            return Ok(());
+            return Ok(opening);
         }
         if self.medium_protected {
             self.write_protected = true;
@@ -72,7 +77,7 @@ impl St {
                 return Err(Errno::EROFS);
             }
         }
-        Ok(())
+        Ok(Opening::Done)
     }
 
     fn no_medium(&mut self) {
@@ -84,34 +89,18 @@ impl St {
         self.door = Door::Unlocked;
     }
 
-    fn test_ready(&mut self, nonblocking: bool, interrupted: &AtomicBool) -> Result<Attention, Errno> {
-        let mut attention = Attention::default();
-        let mut attentions = 0;
-        let deadline = Instant::now() + self.options.ready_timeout;
-        loop {
-            let error = match self.drive.test_unit_ready() {
-                Ok(()) => {
-                    self.medium = Medium::Loaded;
-                    return Ok(attention);
-                }
-                Err(error) => error,
+    fn test_ready(&mut self) -> Result<Opening, Errno> {
+        for _ in 0..=MOST_ATTENTIONS {
+            let Err(error) = self.drive.test_unit_ready() else {
+                self.medium = Medium::Loaded;
+                return Ok(Opening::Done);
             };
             match error.kind {
-                DriveErrorKind::UnitAttention | DriveErrorKind::Reset if attentions < MOST_ATTENTIONS => {
-                    attentions += 1;
-                    attention.reset |= error.kind == DriveErrorKind::Reset;
-                    attention.medium_changed |= error.kind == DriveErrorKind::UnitAttention;
-                }
+                DriveErrorKind::UnitAttention => self.attention.medium_changed = true,
+                DriveErrorKind::Reset => self.attention.reset = true,
                 DriveErrorKind::NotReady => {
-                    let waiting = !nonblocking && is_becoming_ready(&error) && Instant::now() < deadline;
-                    if !waiting {
-                        self.medium = if has_no_medium(&error) { Medium::Absent } else { Medium::NotReady };
-                        return Ok(attention);
-                    }
-                    if interrupted.load(Ordering::Relaxed) {
-                        return Err(Errno::EIO);
-                    }
-                    thread::sleep(READY_POLL);
+                    self.medium = if has_no_medium(&error) { Medium::Absent } else { Medium::NotReady };
+                    return Ok(if is_becoming_ready(&error) { Opening::BecomingReady } else { Opening::Done });
                 }
                 _ => {
                     self.medium = Medium::NotReady;
@@ -119,6 +108,9 @@ impl St {
                 }
             }
         }
+        self.medium = Medium::NotReady;
+        self.note("the drive reports one unit attention after another", Errno::EIO);
+        Err(Errno::EIO)
     }
 
     fn learn_medium(&mut self, attention: Attention) -> Result<(), Errno> {

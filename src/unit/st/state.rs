@@ -8,6 +8,7 @@ use sealtape_drivers::fuse::mtio::{MT_ISSCSI2, MtStatus, gstat};
 use sealtape_drivers::medium::{BlockLimits, Position, TapeDrive};
 
 use super::StOptions;
+use super::open::Attention;
 use super::options::DriverOptions;
 use super::status::{Activity, Board};
 
@@ -94,7 +95,6 @@ pub(super) enum Door {
 pub(super) struct St {
     pub(super) drive: Box<dyn TapeDrive>,
     pub(super) board: Arc<Board>,
-    pub(super) options: StOptions,
     pub(super) driver: DriverOptions,
     /// Whoever has the node open.
     pub(super) opener: Option<Opener>,
@@ -102,6 +102,8 @@ pub(super) struct St {
     pub(super) rewinding_node: bool,
     pub(super) rewind_at_close: bool,
     pub(super) medium: Medium,
+    /// What TEST UNIT READY told and nobody has acted on.
+    pub(super) attention: Attention,
     /// The drive was asked for its position at least once.
     pub(super) initialised: bool,
     pub(super) limits: Option<BlockLimits>,
@@ -138,12 +140,12 @@ impl St {
         Self {
             drive,
             board,
-            options,
             driver: DriverOptions { can_partitions: options.partitions, ..DriverOptions::default() },
             opener: None,
             rewinding_node: false,
             rewind_at_close: false,
             medium: Medium::NotReady,
+            attention: Attention::default(),
             initialised: false,
             limits: None,
             medium_protected: false,
