@@ -75,7 +75,9 @@ pub enum Before {
     Beginning,
     /// This record.
     Record(RecordMark),
-    /// Not known: the reader came here by a jump, or over a refused record.
+    /// This record stands somewhere before, but not next to here: a jump forward or a refused record lies between.
+    Earlier(RecordMark),
+    /// Nothing is known.
     Unknown,
 }
 
@@ -94,12 +96,12 @@ impl Chain {
         Self { object: 0, filemarks: Some(0), before: Before::Beginning, first_ordinal }
     }
 
-    /// At `object`, reached by a jump: neither filemarks nor the record before are known.
+    /// At `object`, reached by a jump: its filemarks are not known, nor what stands next before it.
     pub fn jump(&mut self, object: u64) {
         if object == 0 {
             *self = Self::at_beginning(self.first_ordinal);
         } else if object != self.object {
-            *self = Self { object, filemarks: None, before: Before::Unknown, ..*self };
+            *self = Self { object, filemarks: None, before: self.before.at_a_distance(object), ..*self };
         }
     }
 
@@ -134,7 +136,7 @@ impl Chain {
         self.object += blocks + filemarks;
         self.filemarks = self.filemarks.map(|count| count + filemarks);
         if blocks > 0 {
-            self.before = Before::Unknown;
+            self.before = self.before.at_a_distance(self.object);
         }
     }
 
@@ -145,10 +147,14 @@ impl Chain {
         self.before = Before::Record(mark);
     }
 
-    /// The next object was a record, and was refused.
-    pub fn pass_refused(&mut self) {
+    /// The next object was a record, and was refused. It is one object all the same, so that filemarks stay counted,
+    /// unless their count was what was wrong: then the next verified record tells it.
+    pub fn pass_refused(&mut self, refusal: Refusal) {
         self.object += 1;
-        self.before = Before::Unknown;
+        self.before = self.before.at_a_distance(self.object);
+        if refusal == Refusal::WrongFilemarks {
+            self.filemarks = None;
+        }
     }
 
     /// Whether a record with this header may stand here. Says nothing of its tag.
@@ -159,55 +165,76 @@ impl Chain {
         if self.filemarks.is_some_and(|filemarks| filemarks != header.filemarks) {
             return Err(Refusal::WrongFilemarks);
         }
-        let well_formed = header.session_ordinal >= self.first_ordinal
-            && header.first_object <= header.object
-            && header.seal_counter <= header.object - header.first_object
-            && header.filemarks <= header.object
-            // A session's first record stands at its first object or behind filemarks of its own.
-            && (header.first_object > 0 || header.link == Link::BEGINNING);
-        if !well_formed {
+        if header.session_ordinal < self.first_ordinal {
             return Err(Refusal::SessionOrder);
         }
         match &self.before {
             Before::Unknown => Ok(()),
             Before::Beginning => check_first(header),
-            Before::Record(before) => check_after(before, header),
+            Before::Record(before) => check_next(before, header),
+            Before::Earlier(before) => check_later(before, header),
         }
     }
 }
 
-fn check_first(header: &Header) -> Result<(), Refusal> {
-    if header.filemarks != header.object {
-        return Err(Refusal::WrongFilemarks);
+impl Before {
+    /// What is left of this for a place that is not next to it.
+    fn at_a_distance(self, object: u64) -> Self {
+        match self {
+            Self::Record(mark) | Self::Earlier(mark) if mark.object < object => Self::Earlier(mark),
+            Self::Record(_) | Self::Earlier(_) | Self::Beginning | Self::Unknown => Self::Unknown,
+        }
     }
-    if header.seal_counter != 0 || header.first_object != header.object {
-        return Err(Refusal::SessionOrder);
-    }
-    if header.link != Link::BEGINNING {
-        return Err(Refusal::BadLink);
-    }
-    Ok(())
 }
 
-fn check_after(before: &RecordMark, header: &Header) -> Result<(), Refusal> {
+/// The first record of a generation.
+fn check_first(header: &Header) -> Result<(), Refusal> {
+    ordered(header.seal_counter == 0 && header.first_object == header.object)?;
+    linked(header.link == Link::BEGINNING)
+}
+
+/// The record next behind `before`, with nothing but filemarks between.
+fn check_next(before: &RecordMark, header: &Header) -> Result<(), Refusal> {
     if header.filemarks.checked_sub(before.filemarks) != Some(header.object - before.object - 1) {
         return Err(Refusal::WrongFilemarks);
     }
     if header.session == before.session {
-        let same = header.session_ordinal == before.session_ordinal
-            && header.first_object == before.first_object
-            && header.link == before.link
-            && header.seal_counter == before.seal_counter + 1;
-        return if same { Ok(()) } else { Err(Refusal::SessionOrder) };
+        ordered(
+            header.session_ordinal == before.session_ordinal
+                && header.first_object == before.first_object
+                && before.seal_counter.checked_add(1) == Some(header.seal_counter),
+        )?;
+        return linked(header.link == before.link);
     }
-    let higher = header.session_ordinal > before.session_ordinal
-        && header.first_object == header.object
-        && header.seal_counter == 0;
-    if !higher {
-        return Err(Refusal::SessionOrder);
+    ordered(
+        header.session_ordinal > before.session_ordinal
+            && header.first_object == header.object
+            && header.seal_counter == 0,
+    )?;
+    linked(header.link == before.link_after())
+}
+
+/// A record somewhere behind `before`.
+fn check_later(before: &RecordMark, header: &Header) -> Result<(), Refusal> {
+    if header.session == before.session {
+        ordered(
+            header.session_ordinal == before.session_ordinal
+                && header.first_object == before.first_object
+                && header.seal_counter > before.seal_counter,
+        )?;
+        return linked(header.link == before.link);
     }
-    if header.link != before.link_after() {
-        return Err(Refusal::BadLink);
-    }
-    Ok(())
+    ordered(
+        header.session_ordinal > before.session_ordinal
+            && header.first_object > before.object
+            && header.first_object <= header.object,
+    )
+}
+
+fn ordered(condition: bool) -> Result<(), Refusal> {
+    if condition { Ok(()) } else { Err(Refusal::SessionOrder) }
+}
+
+fn linked(condition: bool) -> Result<(), Refusal> {
+    if condition { Ok(()) } else { Err(Refusal::BadLink) }
 }

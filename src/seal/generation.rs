@@ -35,6 +35,13 @@ pub struct Stanza {
     pub body: Vec<u8>,
 }
 
+impl Stanza {
+    /// KEK id (16), then the data key wrapped with AES_KEY_WRAP (40).
+    pub const AES_KEY_WRAP: u16 = 1;
+    /// KEK id (16), nonce (12), encrypted data key (32), tag (16): AES-256-GCM with associated data.
+    pub const AES_256_GCM: u16 = 2;
+}
+
 /// What a generation record says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GenerationRecord {
@@ -107,8 +114,11 @@ impl GenerationRecord {
         if !suite.is_known() {
             return Err(Refusal::UnknownSuite);
         }
-        if body[6] != label.partition || body[7] != kind_byte(label.kind) {
-            return Err(damaged);
+        if body[6] != label.partition {
+            return Err(Refusal::WrongPartition);
+        }
+        if body[7] != kind_byte(label.kind) {
+            return Err(Refusal::WrongKind);
         }
         let volume = Uuid::from_slice(&body[16..32]).map_err(|_| damaged)?;
         if volume != label.volume {
@@ -161,7 +171,14 @@ fn parse_stanzas(mut bytes: &[u8], count: usize) -> Option<Vec<Stanza>> {
         let (head, rest) = bytes.split_first_chunk::<4>()?;
         let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
         let (body, rest) = rest.split_at_checked(length)?;
-        stanzas.push(Stanza { kind: u16::from_be_bytes([head[0], head[1]]), body: body.to_vec() });
+        let kind = u16::from_be_bytes([head[0], head[1]]);
+        let well_formed = match kind {
+            Stanza::AES_KEY_WRAP => length == 56,
+            Stanza::AES_256_GCM => length == 76,
+            _ => true,
+        };
+        well_formed.then_some(())?;
+        stanzas.push(Stanza { kind, body: body.to_vec() });
         bytes = rest;
     }
     bytes.is_empty().then_some(stanzas)
@@ -171,12 +188,16 @@ fn parse_stanzas(mut bytes: &[u8], count: usize) -> Option<Vec<Stanza>> {
 mod tests {
     use super::*;
 
+    fn keys_of(byte: u8, scope: GenerationScope) -> GenerationKeys {
+        GenerationKeys::new(sealtape_kms::secret::DataKey::copy_from(&[byte; 32]).unwrap(), scope)
+    }
+
     fn sample() -> (VolumeLabel, GenerationRecord, GenerationKeys) {
         let volume = Uuid::from_u128(7);
         let label =
             VolumeLabel { volume, kind: VolumeKind::Tape, partition: 0, partitions: 1, label: None, barcode: None };
         let scope = GenerationScope { volume, partition: 0, generation: 3, suite: Suite::AES_256_GCM_SIV };
-        let keys = GenerationKeys::new(&[9; 32], scope);
+        let keys = keys_of(9, scope);
         let record = GenerationRecord {
             scope,
             kind: VolumeKind::Tape,
@@ -195,7 +216,7 @@ mod tests {
         let block = record.encode(&keys, &label_block).unwrap();
         assert_eq!(GenerationRecord::parse(&block, &label), Ok(record.clone()));
         record.verify(&keys, &block, &label_block).unwrap();
-        let other = GenerationKeys::new(&[10; 32], record.scope);
+        let other = keys_of(10, record.scope);
         assert_eq!(record.verify(&other, &block, &label_block), Err(Refusal::WrongKey));
         let renamed = VolumeLabel { label: Some("x".into()), ..label }.encode().unwrap();
         assert_eq!(record.verify(&keys, &block, &renamed), Err(Refusal::BadGenerationMac));
@@ -214,7 +235,7 @@ mod tests {
             let crc = crc32c::crc32c(&changed[..end]).to_be_bytes();
             changed[end..].copy_from_slice(&crc);
             let accepted = GenerationRecord::parse(&changed, &label).and_then(|record| {
-                let keys = GenerationKeys::new(&[9; 32], record.scope);
+                let keys = keys_of(9, record.scope);
                 record.verify(&keys, &changed, &label_block)
             });
             assert!(accepted.is_err(), "MAC at {at}");

@@ -2,6 +2,7 @@
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
+use sealtape_kms::secret::DataKey;
 use sha2::Sha256;
 use std::fmt;
 use std::sync::Arc;
@@ -36,9 +37,9 @@ pub struct GenerationScope {
 
 /// The keys of one generation: gives record ciphers per session, the commitment and the MAC.
 ///
-/// Holds the extracted key only; it is wiped on drop and cannot be printed, cloned or compared.
+/// Subkeys are derived when they are needed and wiped after; the data key stays in its own locked page.
 pub struct GenerationKeys {
-    data_key: Box<Zeroizing<[u8; 32]>>,
+    data_key: DataKey,
     scope: GenerationScope,
 }
 
@@ -51,9 +52,9 @@ impl fmt::Debug for GenerationKeys {
 const NO_SESSION: SessionId = SessionId([0; 16]);
 
 impl GenerationKeys {
-    /// Takes a copy of the data key (32 bytes) for `scope`.
-    pub fn new(data_key: &[u8; 32], scope: GenerationScope) -> Self {
-        Self { data_key: Box::new(Zeroizing::new(*data_key)), scope }
+    /// Takes over the data key for `scope`.
+    pub fn new(data_key: DataKey, scope: GenerationScope) -> Self {
+        Self { data_key, scope }
     }
 
     /// What the keys belong to.
@@ -104,7 +105,7 @@ impl GenerationKeys {
         info[24..40].copy_from_slice(self.scope.volume.as_bytes());
         info[40..56].copy_from_slice(&session.0);
         let mut key = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(None, &self.data_key[..])
+        Hkdf::<Sha256>::new(None, self.data_key.expose())
             .expand(&info, &mut *key)
             .unwrap_or_else(|_| unreachable!("32 bytes are a legal output length of HKDF-SHA-256"));
         key

@@ -115,7 +115,8 @@ impl VolumeLabel {
         if !block.starts_with(VERSION_LINE.as_bytes()) {
             let number = &block[FIRST_LINE.len()..];
             let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let other = digits > 0 && number.get(digits) == Some(&b'\n');
+            let plain = digits == 1 || number.first() != Some(&b'0');
+            let other = digits > 0 && plain && number.get(digits) == Some(&b'\n');
             return Err(if other { Refusal::UnknownVersion } else { Refusal::DamagedLabel });
         }
         Self::parse_version_1(block).ok_or(Refusal::DamagedLabel)
@@ -131,6 +132,9 @@ impl VolumeLabel {
         loop {
             let line = &text[at..at + text[at..].find('\n')?];
             let (name, value) = line.split_once(": ")?;
+            let well_named = name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            well_named.then_some(())?;
             if name == "crc32c" {
                 let crc = crc32c::crc32c(&block[..at]);
                 if value != format!("{crc:08x}") {
@@ -151,6 +155,8 @@ impl VolumeLabel {
 
 #[derive(Default)]
 struct Fields<'a> {
+    /// Place of the last known field in the order of the specification.
+    order: usize,
     volume: Option<Uuid>,
     kind: Option<VolumeKind>,
     partition: Option<u8>,
@@ -162,6 +168,11 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Takes one field; `None` for a repeated or malformed one.
     fn take(&mut self, name: &str, value: &'a str) -> Option<()> {
+        const ORDER: [&str; 6] = ["volume", "kind", "partition", "partitions", "label", "barcode"];
+        if let Some(place) = ORDER.iter().position(|known| *known == name) {
+            (place >= self.order).then_some(())?;
+            self.order = place;
+        }
         match name {
             "volume" => {
                 let volume = Uuid::try_parse(value).ok().filter(|volume| volume.hyphenated().to_string() == value)?;
@@ -199,7 +210,7 @@ fn decimal(text: &str) -> Option<u8> {
 }
 
 fn name_value(text: &str) -> Option<&str> {
-    is_printable_name(text).then_some(text)
+    (!text.is_empty() && !text.chars().any(|char| char.is_ascii_control())).then_some(text)
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ pub enum Refusal {
     Foreign,
     DamagedLabel,
     UnknownVersion,
-    MissingGeneration,
+    NoGeneration,
+    BadLayout,
     DamagedGeneration,
     WrongVolume,
     WrongKey,
@@ -30,12 +31,13 @@ pub enum Refusal {
     WrongFilemarks,
     SessionOrder,
     BadLink,
-    NotInCatalogue,
+    RolledBack,
+    UnknownSession,
     BadTag,
     BadCompression,
     NoFinal,
     TrailingData,
-    EndCutOff,
+    CutShort,
 }
 
 impl Refusal {
@@ -46,7 +48,8 @@ impl Refusal {
             Self::Foreign => "foreign",
             Self::DamagedLabel => "damaged-label",
             Self::UnknownVersion => "unknown-version",
-            Self::MissingGeneration => "missing-generation",
+            Self::NoGeneration => "no-generation",
+            Self::BadLayout => "bad-layout",
             Self::DamagedGeneration => "damaged-generation",
             Self::WrongVolume => "wrong-volume",
             Self::WrongKey => "wrong-key",
@@ -66,12 +69,13 @@ impl Refusal {
             Self::WrongFilemarks => "wrong-filemarks",
             Self::SessionOrder => "session-order",
             Self::BadLink => "bad-link",
-            Self::NotInCatalogue => "not-in-catalogue",
+            Self::RolledBack => "rolled-back",
+            Self::UnknownSession => "unknown-session",
             Self::BadTag => "bad-tag",
             Self::BadCompression => "bad-compression",
             Self::NoFinal => "no-final",
             Self::TrailingData => "trailing-data",
-            Self::EndCutOff => "end-cut-off",
+            Self::CutShort => "cut-short",
         }
     }
 
@@ -82,7 +86,8 @@ impl Refusal {
             Self::Foreign => "the medium begins with something that Sealtape did not write",
             Self::DamagedLabel => "the volume label is damaged",
             Self::UnknownVersion => "written by a newer version of the format",
-            Self::MissingGeneration => "the label stands alone: no generation record follows it",
+            Self::NoGeneration => "the label stands alone: no generation record follows it",
+            Self::BadLayout => "what follows the label is not a filemark and a generation record",
             Self::DamagedGeneration => "the generation record is damaged",
             Self::WrongVolume => "the generation record belongs to another volume than the label",
             Self::WrongKey => "this data key is not the one the volume was sealed with",
@@ -90,24 +95,27 @@ impl Refusal {
             Self::Truncated => "the record is shorter than its envelope",
             Self::BadMagic => "this block is not a sealed record (clear text where sealed data was expected)",
             Self::BadCrc => "the checksum of the record is wrong: the medium is damaged here",
-            Self::WrongKind => "a record of another kind than the place asks for",
+            Self::WrongKind => "a record or label of another kind than the place asks for",
             Self::UnknownSuite => "sealed with a suite that this version does not know",
             Self::SuiteMismatch => "sealed with another suite than the generation's",
             Self::UnknownCompression => "compressed in a way that this version does not know",
             Self::BadReserved => "reserved bytes of the header are not zero",
             Self::BadLengths => "the lengths in the header do not fit the record",
-            Self::WrongPartition => "the record belongs to another partition",
+            Self::WrongPartition => "the record or label belongs to another partition",
             Self::WrongGeneration => "the record belongs to another generation of the volume",
             Self::WrongPlace => "the record belongs to another place on the tape",
             Self::WrongFilemarks => "a filemark was added or removed before this record",
             Self::SessionOrder => "the record belongs to a session that was written over",
             Self::BadLink => "the record's session does not follow the one that stands before it",
-            Self::NotInCatalogue => "the catalogue says that another session wrote this place",
+            Self::RolledBack => {
+                "the catalogue says that a later session wrote this place: the medium was put back to an earlier state"
+            }
+            Self::UnknownSession => "the catalogue does not know the session that wrote this record",
             Self::BadTag => "the record was changed after it was sealed, or belongs to another volume",
             Self::BadCompression => "the record's compressed content does not have the length it names",
             Self::NoFinal => "the stream ends before its final record",
             Self::TrailingData => "something follows the final record of the stream",
-            Self::EndCutOff => "the medium ends before the place that the catalogue knows",
+            Self::CutShort => "the medium ends before the place that the catalogue knows",
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Labelling: label, filemark and generation record on every partition, read back, then activated.
 
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, MediumType, Position};
-use uuid::Uuid;
 
 use super::refusals;
 use super::sealed::{Loaded, SealedTape};
@@ -10,10 +9,10 @@ use crate::volume::AccessLatch;
 use crate::volume::identity::BeginningOfPartition;
 
 /// What an operator asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LabelRequest {
     /// The key authority's ticket.
-    pub ticket: Uuid,
+    pub ticket: String,
     /// Label over whatever stands there. Without it only a blank medium is labelled.
     pub overwrite: bool,
 }
@@ -34,7 +33,9 @@ impl SealedTape {
             return Err(refusals::read_only(&format!("drive {}: the cartridge is write protected", self.name)));
         }
         self.check_may_label(request, status.medium_type)?;
-        let volume = self.keys.create_volume(request.ticket).map_err(|refusal| refusals::key_refused(&refusal))?;
+        let replaces = self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref()).map(|label| label.volume);
+        let volume =
+            self.keys.create_volume(&request.ticket, replaces).map_err(|refusal| refusals::key_refused(&refusal))?;
         if volume.partitions != status.partitions {
             let second = (volume.partitions == 2).then_some(status.capacity_bytes / 2);
             self.drive().format_medium(second)?;
@@ -69,6 +70,7 @@ impl SealedTape {
         match medium_type {
             MediumType::Data => {}
             MediumType::Worm if !self.is_blank()? => {
+                self.return_to_host_beginning(0)?;
                 return Err(refusals::read_only(&format!(
                     "drive {}: the cartridge is write-once and not blank; it cannot be labelled",
                     self.name
@@ -85,6 +87,7 @@ impl SealedTape {
         if request.overwrite || self.is_blank()? {
             return Ok(());
         }
+        self.return_to_host_beginning(0)?;
         let what = match self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref()) {
             Some(label) => format!("it holds the sealed volume {}", label.volume),
             None => "it is not blank".to_owned(),

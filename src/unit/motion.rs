@@ -111,7 +111,7 @@ impl SealedTape {
             SpaceKind::Filemarks => HIDDEN_FILEMARKS,
             SpaceKind::EndOfData => 0,
         };
-        self.to_host_beginning(physical.partition)?;
+        self.return_to_host_beginning(physical.partition)?;
         Ok(SpaceOutcome { stopped: Some((SpaceStop::BeginningOfPartition, residue + hidden)) })
     }
 
@@ -139,7 +139,7 @@ impl SealedTape {
             loaded.current = to.partition;
         }
         if to.object == 0 || self.state().is_none_or(|state| state.generation().is_none()) {
-            self.to_host_beginning(to.partition)?;
+            self.return_to_host_beginning(to.partition)?;
             self.after_motion();
             return if to.object == 0 { Ok(()) } else { Err(self.end_of_data(to)) };
         }
@@ -251,7 +251,7 @@ impl TapeDrive for SealedTape {
         let Some(loaded) = self.loaded.as_ref() else { return Err(self.nothing_loaded()) };
         let partition = loaded.current;
         self.before_motion()?;
-        let moved = self.to_host_beginning(partition);
+        let moved = self.return_to_host_beginning(partition);
         moved.map_err(|error| self.motion_failed(error))?;
         self.after_motion();
         Ok(())

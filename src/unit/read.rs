@@ -49,10 +49,12 @@ impl SealedTape {
 
     /// A turn of direction: what was acknowledged is written first, and the session ends.
     pub(super) fn leave_writing(&mut self) -> Result<(), DriveError> {
-        if let Some(error) = &self.write_blocked {
-            return Err(error.clone());
+        match &self.write_blocked {
+            // Whoever reads on from a known place (after a restart, say) has lost nothing.
+            Some(_) if self.loaded.as_ref().is_some_and(|loaded| loaded.position_known) => {}
+            Some(error) => return Err(error.clone()),
+            None => self.settle()?,
         }
-        self.settle()?;
         if let Some(state) = self.state_mut() {
             state.end_session();
         }
@@ -88,7 +90,7 @@ impl SealedTape {
                     && let Some(state) = self.state_mut()
                 {
                     // The drive's position is past the bad block or before it; it is asked for.
-                    state.pass_refused();
+                    state.pass_refused(Refusal::Truncated);
                 }
                 let error = self.drive_failed(error);
                 self.ask_position();
@@ -109,7 +111,7 @@ impl SealedTape {
                 self.plain.zeroize();
                 let object = self.state().map(|state| state.chain().object()).unwrap_or_default();
                 if let Some(state) = self.state_mut() {
-                    state.pass_refused();
+                    state.pass_refused(refusal);
                 }
                 let text = format!("drive {}: object {object}: {refusal}", self.name);
                 tracing::warn!("{text}");
@@ -127,14 +129,15 @@ impl SealedTape {
 
     fn try_open_block(&mut self, length: usize) -> Result<RecordMark, Refusal> {
         let block = self.raw.get_mut(..length).ok_or(Refusal::BadLengths)?;
-        let state = self.loaded.as_ref().and_then(|loaded| loaded.state()).ok_or(Refusal::MissingGeneration)?;
-        let generation = state.generation().ok_or(Refusal::MissingGeneration)?;
+        let state = self.loaded.as_ref().and_then(|loaded| loaded.state()).ok_or(Refusal::NoGeneration)?;
+        let generation = state.generation().ok_or(Refusal::NoGeneration)?;
         let header = check_record(block, generation.scope(), false, state.chain())?;
-        generation.check_catalogue(&header)?;
         let cipher = self.ciphers.cipher(&generation.keys, header.session)?;
         let opened = open_record(&header, block, &*cipher, generation.scope(), &mut self.plain);
         // What stood in the raw buffer is plaintext now where nothing was compressed.
         block.zeroize();
-        Ok(opened?.mark)
+        let mark = opened?.mark;
+        generation.check_catalogue(&header)?;
+        Ok(mark)
     }
 }

@@ -13,7 +13,8 @@ fn additional(refusal: Refusal) -> AdditionalSense {
         Refusal::UnknownVersion
         | Refusal::UnknownSuite
         | Refusal::UnknownCompression
-        | Refusal::MissingGeneration
+        | Refusal::NoGeneration
+        | Refusal::BadLayout
         | Refusal::DamagedGeneration
         | Refusal::DamagedLabel => AdditionalSense::UNABLE_TO_DECRYPT_DATA,
         Refusal::WrongVolume
@@ -29,12 +30,13 @@ fn additional(refusal: Refusal) -> AdditionalSense {
         | Refusal::WrongFilemarks
         | Refusal::SessionOrder
         | Refusal::BadLink
-        | Refusal::NotInCatalogue
+        | Refusal::RolledBack
+        | Refusal::UnknownSession
         | Refusal::BadTag
         | Refusal::BadCompression
         | Refusal::NoFinal
         | Refusal::TrailingData
-        | Refusal::EndCutOff => AdditionalSense::CRYPTOGRAPHIC_INTEGRITY_VALIDATION_FAILED,
+        | Refusal::CutShort => AdditionalSense::CRYPTOGRAPHIC_INTEGRITY_VALIDATION_FAILED,
     }
 }
 

@@ -256,7 +256,7 @@ impl SealedTape {
             }
             BeginningOfPartition::Sealed(sealed) => self.open_sealed(partition, *sealed),
         }
-        self.to_host_beginning(partition)
+        self.return_to_host_beginning(partition)
     }
 
     pub(super) fn read_beginning(&mut self, partition: u8) -> Result<BeginningOfPartition, DriveError> {
@@ -381,10 +381,10 @@ impl SealedTape {
             if at < end.object {
                 let message = format!(
                     "{}: data ends at object {at}, the catalogue knows {} objects",
-                    Refusal::EndCutOff,
+                    Refusal::CutShort,
                     end.object
                 );
-                return Err(refusals::refused(Refusal::EndCutOff, message));
+                return Err(refusals::refused(Refusal::CutShort, message));
             }
         }
         let Some((object, tag)) = end.last_record else { return Ok(()) };
@@ -395,19 +395,19 @@ impl SealedTape {
         let mark = match self.read_record()? {
             super::read::Opened::Record(mark) => mark,
             super::read::Opened::Filemark | super::read::Opened::EndOfData => {
-                let message = format!("object {object}: {}, no record stands there", Refusal::NotInCatalogue);
-                return Err(refusals::refused(Refusal::NotInCatalogue, message));
+                let message = format!("object {object}: {}, no record stands there", Refusal::RolledBack);
+                return Err(refusals::refused(Refusal::RolledBack, message));
             }
         };
         if mark.tag != tag {
-            let message = format!("object {object}: {}: its tag is another one", Refusal::NotInCatalogue);
-            return Err(refusals::refused(Refusal::NotInCatalogue, message));
+            let message = format!("object {object}: {}: its tag is another one", Refusal::RolledBack);
+            return Err(refusals::refused(Refusal::RolledBack, message));
         }
         Ok(())
     }
 
     /// To the host's first object of a partition, wherever the drive stands.
-    pub(super) fn to_host_beginning(&mut self, partition: u8) -> Result<(), DriveError> {
+    pub(super) fn return_to_host_beginning(&mut self, partition: u8) -> Result<(), DriveError> {
         let label_only = self.state().is_none_or(|state| state.generation().is_none());
         let object = if label_only { 0 } else { HIDDEN_OBJECTS };
         self.drive().locate(Position { partition, object })?;

@@ -112,9 +112,11 @@ impl SealedTape {
 
     /// A synchronising command covered everything: the catalogue learns the end of data, the mark goes.
     fn synchronised(&mut self) {
-        let report = self
-            .state()
-            .and_then(|state| Some(SyncReport { scope: *state.generation()?.scope(), end: state.known_end()? }));
+        let report = self.state().and_then(|state| {
+            let generation = state.generation()?;
+            let end = state.known_end().filter(|end| end.session_ordinal > 0)?;
+            Some(SyncReport { scope: *generation.scope(), key_id: generation.key_id, end })
+        });
         if let Some(report) = report {
             self.catalogue_behind = match self.keys.record_sync(&report) {
                 Ok(()) => false,
@@ -142,8 +144,7 @@ impl SealedTape {
         }
     }
 
-    /// Whatever stands in the window is written, or its loss is remembered as a deferred error: what the host asked
-    /// for instead goes on.
+    /// Remembers on disk, before it is acknowledged, that something is not synchronised.
     pub(super) fn set_mark(&mut self) -> Result<(), DriveError> {
         if self.mark.is_set() {
             return Ok(());
@@ -212,7 +213,14 @@ impl SealedTape {
             DriveError::transport("the system gives no random numbers", std::io::Error::other(error))
         })?;
         let session = SessionId(id);
-        let opening = SessionOpening { scope: *generation.scope(), session, first_object, filemarks, link };
+        let opening = SessionOpening {
+            scope: *generation.scope(),
+            key_id: generation.key_id,
+            session,
+            first_object,
+            filemarks,
+            link,
+        };
         let ordinal = self.keys.open_session(&opening).map_err(|refusal| {
             let refusal = refusals::key_refused(&refusal);
             DriveError { message: format!("drive {}: {}; nothing was written", self.name, refusal.message), ..refusal }
@@ -230,6 +238,7 @@ impl SealedTape {
         let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
         let partition = loaded.current;
         let object = self.state().map(|state| state.chain().object()).unwrap_or_default();
+        let at_end = self.state().is_some_and(PartitionState::is_at_end_of_data);
         let here = Position { partition, object: object + HIDDEN_OBJECTS };
         let before = self.step_to_record_before(here)?;
         let mark = match before {
@@ -251,11 +260,12 @@ impl SealedTape {
         };
         let back = self.drive().locate(here);
         back.map_err(|error| self.drive_failed(error))?;
-        let at_end = object > 0;
         if let Some(state) = self.state_mut() {
             state.moved(object, None);
             state.confirm_before(mark);
-            let _ = at_end;
+            if at_end {
+                state.meet_end_of_data();
+            }
         }
         Ok(())
     }

@@ -82,24 +82,23 @@ pub fn classify<E>(mut next: impl FnMut() -> Result<RawObject, E>) -> Result<Beg
         Ok(label) => label,
         Err(other) => return Ok(other),
     };
-    if !matches!(next()?, RawObject::Filemark) {
-        return Ok(BeginningOfPartition::LabelOnly {
-            label,
-            label_block: Box::new(label_block),
-            refusal: Refusal::MissingGeneration,
-        });
+    let alone =
+        |refusal| BeginningOfPartition::LabelOnly { label: label.clone(), label_block: Box::new(label_block), refusal };
+    match next()? {
+        RawObject::Filemark => {}
+        RawObject::Block(_) => return Ok(alone(Refusal::BadLayout)),
+        RawObject::EndOfData | RawObject::Unreadable => return Ok(alone(Refusal::NoGeneration)),
     }
-    let RawObject::Block(generation_block) = next()? else {
-        return Ok(BeginningOfPartition::LabelOnly {
-            label,
-            label_block: Box::new(label_block),
-            refusal: Refusal::MissingGeneration,
-        });
+    let generation_block = match next()? {
+        RawObject::Block(block) => block,
+        RawObject::Filemark => return Ok(alone(Refusal::BadLayout)),
+        RawObject::EndOfData => return Ok(alone(Refusal::NoGeneration)),
+        RawObject::Unreadable => return Ok(alone(Refusal::DamagedGeneration)),
     };
     Ok(match GenerationRecord::parse(&generation_block, &label) {
         Ok(generation) => {
             BeginningOfPartition::Sealed(Box::new(SealedBeginning { label, label_block, generation, generation_block }))
         }
-        Err(refusal) => BeginningOfPartition::LabelOnly { label, label_block: Box::new(label_block), refusal },
+        Err(refusal) => alone(refusal),
     })
 }

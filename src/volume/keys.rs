@@ -45,7 +45,7 @@ pub struct KnownEnd {
     pub filemarks: u64,
     /// The last record before it and its tag; `None` when only filemarks stand there.
     pub last_record: Option<(u64, [u8; 16])>,
-    /// Ordinal of the session that was the newest at that moment, 0 for none.
+    /// Ordinal of the session of the last record, 0 when there is none.
     pub session_ordinal: u32,
 }
 
@@ -84,6 +84,8 @@ pub struct NewGeneration {
 pub struct SessionOpening {
     /// Where.
     pub scope: GenerationScope,
+    /// The generation's data key.
+    pub key_id: Uuid,
     /// Its name.
     pub session: SessionId,
     /// Its first object.
@@ -99,6 +101,8 @@ pub struct SessionOpening {
 pub struct SyncReport {
     /// Where.
     pub scope: GenerationScope,
+    /// The generation's data key.
+    pub key_id: Uuid,
     /// The end of data.
     pub end: KnownEnd,
 }
@@ -159,8 +163,8 @@ impl std::error::Error for KeyRefusal {}
 
 /// The key authority, as one unit sees it. Every call returns within a limit of its own.
 pub trait KeySource: Send {
-    /// Registers the volume that a ticket was given for.
-    fn create_volume(&mut self, ticket: Uuid) -> Result<VolumeToLabel, KeyRefusal>;
+    /// Registers the volume that a ticket was given for. `replaces` is the volume that stands on the medium now.
+    fn create_volume(&mut self, ticket: &str, replaces: Option<Uuid>) -> Result<VolumeToLabel, KeyRefusal>;
 
     /// Makes a data key for the next generation of a partition; it is pending until it is activated.
     fn create_generation(&mut self, volume: Uuid, partition: u8) -> Result<NewGeneration, KeyRefusal>;

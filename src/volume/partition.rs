@@ -47,7 +47,7 @@ impl Generation {
     /// Whether a header agrees with the catalogue; always, when there is none.
     ///
     /// # Errors
-    /// [`Refusal::NotInCatalogue`].
+    /// Those of [`SessionMap::check`].
     pub fn check_catalogue(&self, header: &Header) -> Result<(), Refusal> {
         self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.check(header))
     }
@@ -136,7 +136,7 @@ impl PartitionState {
         match (self.chain.before(), self.chain.filemarks()) {
             (Before::Beginning, Some(filemarks)) => WritePlan::OpenSession { link: Link::BEGINNING, filemarks },
             (Before::Record(mark), Some(filemarks)) => WritePlan::OpenSession { link: mark.link_after(), filemarks },
-            (Before::Unknown, _) | (_, None) => WritePlan::ConfirmBefore,
+            (Before::Unknown | Before::Earlier(_), _) | (_, None) => WritePlan::ConfirmBefore,
         }
     }
 
@@ -220,15 +220,9 @@ impl PartitionState {
         let (last_record, session_ordinal) = match self.chain.before() {
             Before::Beginning => (None, 0),
             Before::Record(mark) => (Some((mark.object, mark.tag)), mark.session_ordinal),
-            Before::Unknown => return None,
+            Before::Unknown | Before::Earlier(_) => return None,
         };
-        let newest = self.generation.as_ref().and_then(|generation| generation.sessions.as_ref()?.last_ordinal());
-        Some(KnownEnd {
-            object: self.chain.object(),
-            filemarks,
-            last_record,
-            session_ordinal: newest.unwrap_or(session_ordinal),
-        })
+        Some(KnownEnd { object: self.chain.object(), filemarks, last_record, session_ordinal })
     }
 
     /// The session ends: the tape moved, something failed, or the direction turned.
@@ -276,9 +270,9 @@ impl PartitionState {
     }
 
     /// A record was read and refused here.
-    pub fn pass_refused(&mut self) {
+    pub fn pass_refused(&mut self, refusal: Refusal) {
         self.end_session();
-        self.chain.pass_refused();
+        self.chain.pass_refused(refusal);
         self.at_end_of_data = false;
     }
 

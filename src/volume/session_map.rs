@@ -65,15 +65,11 @@ impl SessionMap {
         self.sessions.is_empty()
     }
 
-    /// Highest ordinal in the map.
-    pub fn last_ordinal(&self) -> Option<u32> {
-        self.sessions.last().map(|session| session.ordinal)
-    }
-
-    /// Whether a record with this header may stand at its place.
+    /// Whether a verified record with this header may stand at its place.
     ///
     /// # Errors
-    /// [`Refusal::NotInCatalogue`].
+    /// [`Refusal::RolledBack`] when a later session is known to have written there, [`Refusal::UnknownSession`] when
+    /// the catalogue knows nothing of the record's session.
     pub fn check(&self, header: &Header) -> Result<(), Refusal> {
         for session in self.sessions.iter().rev().filter(|session| session.first_object <= header.object) {
             let same = session.session == header.session
@@ -83,11 +79,11 @@ impl SessionMap {
             if same {
                 return Ok(());
             }
-            if session.confirmed {
-                break;
+            if session.confirmed && session.ordinal > header.session_ordinal {
+                return Err(Refusal::RolledBack);
             }
         }
-        Err(Refusal::NotInCatalogue)
+        Err(Refusal::UnknownSession)
     }
 }
 
@@ -130,11 +126,11 @@ mod tests {
         let (a, b) = (extent(1, 0, true), extent(2, 5, true));
         let map = SessionMap::new(&[a, b]);
         assert_eq!(map.check(&header(&a, 4)), Ok(()));
-        assert_eq!(map.check(&header(&a, 5)), Err(Refusal::NotInCatalogue));
+        assert_eq!(map.check(&header(&a, 5)), Err(Refusal::RolledBack));
         assert_eq!(map.check(&header(&b, 9)), Ok(()));
         let c = extent(3, 2, true);
         let map = SessionMap::new(&[a, b, c]);
-        assert_eq!(map.check(&header(&b, 9)), Err(Refusal::NotInCatalogue));
+        assert_eq!(map.check(&header(&b, 9)), Err(Refusal::RolledBack));
         assert_eq!(map.check(&header(&a, 1)), Ok(()));
     }
 
@@ -145,6 +141,6 @@ mod tests {
         assert_eq!(map.check(&header(&a, 7)), Ok(()));
         assert_eq!(map.check(&header(&b, 7)), Ok(()));
         map.confirm(2);
-        assert_eq!(map.check(&header(&a, 7)), Err(Refusal::NotInCatalogue));
+        assert_eq!(map.check(&header(&a, 7)), Err(Refusal::RolledBack));
     }
 }
