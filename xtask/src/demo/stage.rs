@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -32,6 +32,7 @@ struct Standing {
 pub(crate) struct Stage {
     folder: PathBuf,
     sealtape: PathBuf,
+    node: OnceLock<PathBuf>,
     standing: Arc<Mutex<Standing>>,
 }
 
@@ -50,7 +51,7 @@ impl Stage {
 
         let standing = Arc::new(Mutex::new(Standing { services: None, folder: Some(folder.clone()) }));
         take_down_on_signal(Arc::clone(&standing))?;
-        Ok(Self { folder, sealtape, standing })
+        Ok(Self { folder, sealtape, node: OnceLock::new(), standing })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -61,9 +62,9 @@ impl Stage {
         self.folder.join("home")
     }
 
-    /// The node of the first drive that does not rewind when it is closed.
-    pub(crate) fn node(&self) -> PathBuf {
-        self.home().join("drives/nst0")
+    /// The node of the first drive that does not rewind when it is closed, as the data path tells it.
+    pub(crate) fn node(&self) -> Result<&Path> {
+        self.node.get().map(PathBuf::as_path).context("the services are not started")
     }
 
     /// `sealtape --home HOME`, to be completed.
@@ -98,16 +99,24 @@ impl Stage {
             {
                 return Err(anyhow!("the services ended at once ({status}):\n{}", tail(&log)));
             }
-            if self.node().exists() && output(self.sealtape().args(["status", "--json"])).is_ok() {
+            if let Some(node) = self.ask_for_node()
+                && node.exists()
+            {
+                self.node.get_or_init(|| node);
                 return Ok(began.elapsed());
             }
             if began.elapsed() > START_LIMIT {
-                let node = self.node();
-                let limit = START_LIMIT.as_secs();
-                bail!("no answer from the services, or no {}, in {limit} s:\n{}", node.display(), tail(&log));
+                bail!("no answer from the services, or no node, in {} s:\n{}", START_LIMIT.as_secs(), tail(&log));
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Nothing as long as the data path does not answer.
+    fn ask_for_node(&self) -> Option<PathBuf> {
+        let drives = output(self.sealtape().args(["drive", "list", "--json"])).ok()?;
+        let drives: serde_json::Value = serde_json::from_str(&drives).ok()?;
+        drives[0]["nodes"]["non_rewinding"].as_str().map(PathBuf::from)
     }
 
     /// Stops them as an operator would, and insists on a clean exit.
