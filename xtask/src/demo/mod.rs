@@ -41,8 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command::build(options.profile)?;
     }
     let stage = Stage::set(options.profile)?;
-    let mut story = Story::begin(stage.folder());
-    println!("Sealtape demo, everything below … = {}", stage.folder().display());
+    let mut story = Story::begin(stage.folder(), &command::binaries(options.profile)?);
 
     let tape = stage.folder().join("A00001L8.tape");
     let spare = stage.folder().join("A00002L8.tape");

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::{self, Profile, output};
 
@@ -37,8 +39,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// A fresh folder below the target folder. Must be called before any thread is started, since the
-    /// signals that end a program are from here on waited for by one thread.
+    /// A fresh folder below the target folder. From here on the signals that end a program clean up first.
     pub(crate) fn set(profile: Profile) -> Result<Self> {
         let sealtape = command::binaries(profile)?.join("sealtape");
         if !sealtape.is_file() {
@@ -218,19 +219,25 @@ fn running(folder: &Path) -> Option<u32> {
 }
 
 fn take_down_on_signal(standing: Arc<Mutex<Standing>>) -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    // Blocked here, and so in every thread started later; programs are started with a clear mask.
-    signals.thread_block().context("blocking signals")?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    drop(entered);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let Ok(signal) = signals.wait() else { return };
-        eprintln!("\ndemo: {signal}, cleaning up");
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = hangup.recv() => SignalKind::hangup(),
+            }
+        });
+        eprintln!("\ndemo: interrupted, cleaning up");
         // The lock stays held: the story does not go on while its stage is taken down.
         let mut standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
         take_down(&mut standing);
-        std::process::exit(128 + signal as i32);
+        std::process::exit(128 + number.as_raw_value());
     })?;
     Ok(())
 }
