@@ -2,6 +2,7 @@
 //! whatever happens: at the end, on an error, on Ctrl-C and on SIGTERM.
 
 use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +20,9 @@ use crate::command::{self, Profile, output};
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
+
+/// Leaves room for `/PID/home/run/` and the longest name of a socket.
+const LONGEST_FOLDER: usize = 60;
 
 /// Beside the folder of a demo that was left running: the process to stop.
 const PID_FILE: &str = "service.pid";
@@ -45,10 +49,10 @@ impl Stage {
         if !sealtape.is_file() {
             bail!("{} is not built; leave out --no-build", sealtape.display());
         }
-        let demos = command::target()?.join("demo");
+        let demos = demos()?;
         sweep(&demos)?;
         let folder = demos.join(std::process::id().to_string());
-        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
 
         let standing = Arc::new(Mutex::new(Standing { services: None, folder: Some(folder.clone()) }));
         take_down_on_signal(Arc::clone(&standing))?;
@@ -190,6 +194,26 @@ fn remove(folder: &Path) -> Result<()> {
         }
     }
     std::fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))
+}
+
+/// The folder of all demos. Sockets have short paths (108 bytes), so a checkout deep down cannot hold it.
+fn demos() -> Result<PathBuf> {
+    let below_target = command::target()?.join("demo");
+    let folder = if below_target.as_os_str().len() <= LONGEST_FOLDER {
+        below_target
+    } else {
+        std::env::temp_dir().join(format!("sealtape-demo-{}", geteuid()))
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| folder.display().to_string())?;
+    let found = folder.symlink_metadata().with_context(|| folder.display().to_string())?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() {
+        bail!("{} is not a folder of this user; remove it", folder.display());
+    }
+    Ok(folder)
 }
 
 /// Removes what earlier demos left that could not clean up; one that still runs is left alone.
