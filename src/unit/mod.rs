@@ -11,6 +11,6 @@ mod sealed;
 mod unsynchronised;
 mod write;
 
-pub use label::LabelRequest;
+pub use label::{LabelRequest, Overwrite};
 pub use sealed::{LoadReport, SealedTape, UnitOptions, UnitStatus};
 pub use unsynchronised::UnsynchronisedMark;
