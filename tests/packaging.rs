@@ -101,3 +101,32 @@ fn the_two_services_share_no_user_and_no_state() {
         assert_eq!(values(unit, "Type"), ["notify"]);
     }
 }
+
+#[test]
+fn the_sample_configuration_is_valid() {
+    use sealtape::service::config::{Config, PinSource};
+    use sealtape::service::home::Home;
+
+    let home = Home::find(Some(Path::new("/var/lib/sealtape"))).unwrap();
+    let file = root().join("systemd/sealtape.toml");
+    // Users and groups are looked up, and those of an installation are not on this machine.
+    let mut text = read("systemd/sealtape.toml");
+    let sysusers = read("systemd/sysusers.d/sealtape.conf");
+    for name in ["sealtape-operators", "sealtape"] {
+        let quoted = format!("\"{name}\"");
+        assert!(text.contains(&quoted) && sysusers.split_whitespace().any(|word| word == name), "{name}");
+        text = text.replace(&quoted, "\"root\"");
+    }
+    let config = Config::parse(home, file, &text).unwrap();
+    let tmpfiles = read("systemd/tmpfiles.d/sealtape.conf");
+    for folder in [config.nodes(), config.home.run()] {
+        assert!(tmpfiles.contains(&format!(" {} ", folder.display())), "{} is made nowhere", folder.display());
+    }
+    for (unit, state) in UNITS.iter().zip([config.keyd_state(), config.data_path_state()]) {
+        let folder = values(&read(&format!("systemd/{unit}")), "StateDirectory")[0].to_owned();
+        assert_eq!(Path::new("/var/lib").join(folder), state, "{unit}");
+    }
+    let PinSource::Credential(name) = config.keyd.pin else { panic!("the PIN comes as a credential") };
+    let keyd = read("systemd/sealtape-keyd.service");
+    assert!(values(&keyd, "LoadCredential").iter().any(|value| value.starts_with(&format!("{name}:"))), "{name}");
+}
