@@ -1,1 +1,10 @@
 //! Keys, catalogue and custody of Sealtape.
+
+pub mod client;
+mod frame;
+pub mod hex;
+pub mod pkcs11;
+pub mod protocol;
+pub mod secret;
+mod sys;
+mod time;
