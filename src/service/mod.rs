@@ -1,0 +1,8 @@
+//! The services' edges: home folder, configuration, sizes.
+
+pub mod config;
+pub mod daemon;
+pub mod home;
+pub mod key_authority;
+pub mod notify;
+pub mod size;
