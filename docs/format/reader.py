@@ -135,7 +135,7 @@ def label_version(block):
     """The version in the first line, after the check that this is a label at all."""
     require(block.startswith(LABEL_MAGIC), "foreign", "object 0 is not a Sealtape label")
     line = block[len(LABEL_MAGIC):].split(b"\n", 1)[0]
-    require(re.fullmatch(rb"0|[1-9][0-9]{0,9}", line), "damaged-label", "the first line names no version")
+    require(re.fullmatch(rb"0|[1-9][0-9]*", line), "damaged-label", "the first line names no version")
     require(line == b"1", "unknown-version", "label version %s" % line.decode())
 
 
@@ -170,7 +170,7 @@ def parse_label(block):
     end = b"crc32c: %s\nend\n" % found["crc32c"].encode()
     padding = block[offset + len(end):]
     require(block[offset:].startswith(end), "damaged-label", "no line `end` after the CRC")
-    require(padding == b" " * (len(padding) - 1) + b"\n", "damaged-label", "bad padding")
+    require(re.fullmatch(rb"( *\n)?", padding), "damaged-label", "bad padding")
     partition, partitions = int(found["partition"]), int(found["partitions"])
     require(partition < partitions <= 255, "damaged-label", "partition %d of %d" % (partition, partitions))
     return Label(block, bytes.fromhex(found["volume"].replace("-", "")), LABEL_KINDS[found["kind"]], partition,
@@ -220,11 +220,11 @@ Header = namedtuple("Header", "magic version kind suite compression partition ze
 HEADER = struct.Struct(">4sBBBBB3sIIII4s16s16sQQQQ")
 
 
-def check_framing(block):
-    """The two checks that need no more than the header; shared by blocks and streams."""
+def check_beginning(block):
+    """Magic and version: what stands before everything else in a record of any version."""
     require(block[:4] == b"SLTR", "bad-magic", "this is not a sealed record")
+    require(len(block) > 4, "truncated", "nothing but the magic")
     require(block[4] == 1, "unknown-version", "record version %d" % block[4])
-    return Header(*HEADER.unpack_from(block))
 
 
 class Opener:
@@ -260,8 +260,9 @@ class Opener:
 
     def _open(self, block, kinds):
         require(block is not None, "unreadable", "the medium does not give this block back")
+        check_beginning(block)
         require(len(block) >= OVERHEAD, "truncated", "%d bytes are too few for a record" % len(block))
-        h = check_framing(block)
+        h = Header(*HEADER.unpack_from(block))
         if self.check_crc:
             require(struct.unpack(">I", block[-4:])[0] == crc32c(block[:-4]), "bad-crc", "CRC-32C does not match")
         require(h.kind in kinds, "wrong-kind", "kind %d" % h.kind)
@@ -331,18 +332,27 @@ class Catalogue:
             record = json.load(file)
         self.sessions, self.end = record["sessions"], record["end"]
 
-    def check_record(self, h):
-        covering = [s for s in self.sessions if s.get("first_object") is not None and s["first_object"] <= h.object]
-        newest = max((s["ordinal"] for s in covering), default=0)
-        require(h.ordinal >= newest, "rolled-back", "session %d stands where %d was written" % (h.ordinal, newest))
-        require(any(s["ordinal"] == h.ordinal and s["id"] == h.session.hex() for s in self.sessions),
-                "unknown-session", "session %d is not in the catalogue" % h.ordinal)
+    def check_record(self, h, tag):
+        last = self.end["last_record"]
+        mine = {"ordinal": h.ordinal, "id": h.session.hex(), "first_object": h.first_object, "link": h.link.hex()}
+        for session in sorted(self.sessions, key=lambda s: -s["ordinal"]):
+            if session["first_object"] > h.object:
+                continue
+            if all(session[name] == value for name, value in mine.items()):
+                require(last is None or h.object != last["object"] or tag.hex() == last["tag"], "rolled-back",
+                        "another record than was synchronised")
+                return
+            require(not session["confirmed"] or session["ordinal"] < h.ordinal, "rolled-back",
+                    "of session %d, but session %d was written here" % (h.ordinal, session["ordinal"]))
+        raise Refused("unknown-session", "session %d is not in the catalogue" % h.ordinal)
 
-    def check_end(self, objects, filemarks):
+    def check_filemark(self, place):
+        last = self.end["last_record"]
+        require(last is None or place != last["object"], "rolled-back", "a filemark where a record was synchronised")
+
+    def check_end(self, objects):
         require(objects >= self.end["object"], "cut-short", "data ends here, the catalogue has %d objects"
                 % self.end["object"])
-        require(objects > self.end["object"] or filemarks in (None, self.end["filemarks"]), "wrong-filemarks",
-                "%s filemarks, the catalogue has %d" % (filemarks, self.end["filemarks"]))
 
 
 # ---------------------------------------------------------------------------------------------- media
@@ -484,18 +494,20 @@ def read_tape(objects, partition, data_key, report, catalogue, check_crc):
         try:
             if kind == FILEMARK:
                 opener.pass_filemark()
+                if catalogue:
+                    catalogue.check_filemark(here)
                 report.filemark(here)
                 continue
             header, plain = opener.open(None if kind == UNREADABLE else body)
             if catalogue:
-                catalogue.check_record(header)
+                catalogue.check_record(header, opener.last_tag)
             report.block(here, plain)
         except Refused as refusal:
             if not report.refuse(refusal, here):
                 return
     try:
         if catalogue:
-            catalogue.check_end(opener.object, opener.filemarks)
+            catalogue.check_end(opener.object)
             print("end at the catalogue's end of data" if opener.object == catalogue.end["object"]
                   else "end past the catalogue's end of data")
         else:
@@ -509,7 +521,8 @@ def read_record(file):
     head = file.read(HEADER_LENGTH)
     require(head, "no-final", "the stream ends without its final record")
     require(len(head) == HEADER_LENGTH, "truncated", "the stream ends inside a header")
-    stored = check_framing(head).stored_length
+    check_beginning(head)
+    stored = Header(*HEADER.unpack(head)).stored_length
     require(stored <= PLAIN_MAX, "bad-lengths", "stored length %d" % stored)
     rest = file.read(stored + TAG_LENGTH + CRC_LENGTH)
     require(len(rest) == stored + TAG_LENGTH + CRC_LENGTH, "truncated", "the stream ends inside a record")

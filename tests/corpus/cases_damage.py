@@ -10,6 +10,7 @@ from writer import GCM, LZ4, ZSTD, Generation, Session, named, recrc
 def add(corpus):
     by_chance(corpus)
     header_fields(corpus)
+    order_of_checks(corpus)
     of_others(corpus)
     moved(corpus)
     filemarks(corpus)
@@ -35,6 +36,13 @@ def by_chance(corpus):
     corpus.tape("lengthened-crc-right", "one byte more, CRC made right",
                 tape.changed(4, lambda block: recrc(block[:-20] + b"\0" + block[-20:])), {4: "bad-lengths"})
     corpus.tape("clear-block", "a block in clear stands among the records", tape.replace(4, b"not sealed " * 20), {4: "bad-magic"})
+    corpus.tape("clear-block-short", "a short block in clear: not called truncated", tape.replace(4, b"not sealed"), {4: "bad-magic"})
+    corpus.tape("clear-block-tiny", "a block in clear, shorter than the magic", tape.replace(4, b"S"), {4: "bad-magic"})
+    corpus.tape("truncated-to-magic", "nothing is left but the magic", tape.changed(4, cut(4)), {4: "truncated"})
+    corpus.tape("truncated-to-header", "nothing is left but the header", tape.changed(4, cut(96)), {4: "truncated"})
+    for length in (50, 100):
+        corpus.tape("version-2-%d-bytes" % length, "a record of version 2 may be shorter", tape.changed(
+            4, lambda block: put(4, b"\2", False)(block)[:length]), {4: "unknown-version"})
     corpus.tape("first-record-damaged", "the first record of the generation is refused, the rest is salvaged",
                 tape.changed(0, bit(100, False)), {0: "bad-crc"})
     corpus.tape("session-begin-damaged", "the first record of the second session is refused, the rest is salvaged",
@@ -87,6 +95,23 @@ def header_fields(corpus):
                 {1: "bad-lengths"})
     corpus.tape("changed-plain-length-compressed", "another plain length of a compressed record, CRC made right",
                 zipped.changed(1, put(20, u32(5000))), {1: "bad-tag"})
+
+
+def order_of_checks(corpus):
+    """Two faults in one record: the check that comes first names it."""
+    tape = standard()
+    steps = [("magic", put(0, b"XLTR"), "bad-magic"), ("version", put(4, b"\2"), "unknown-version"),
+             ("crc", bit(-1, False), "bad-crc"), ("kind", put(5, b"\2"), "wrong-kind"), ("suite", put(6, b"\4"), "unknown-suite"),
+             ("other-suite", put(6, b"\2"), "suite-mismatch"), ("compression", put(7, b"\3"), "unknown-compression"),
+             ("reserved", put(30, b"\1"), "bad-reserved"), ("lengths", put(20, u32(0)), "bad-lengths"),
+             ("partition", put(8, b"\1"), "wrong-partition"), ("generation", put(12, u32(4)), "wrong-generation"),
+             ("object", put(80, u64(0)), "wrong-place"), ("filemarks", put(88, u64(2)), "wrong-filemarks"),
+             ("ordinal", put(16, u32(6)), "session-order"), ("link", bit(48), "bad-link"), ("tag", bit(-5), "bad-tag")]
+    for (name, change, refusal), (next_name, next_change, _) in zip(steps, steps[1:]):
+        if (name, next_name) != ("suite", "other-suite"):   # one byte cannot hold both
+            both = tape.changed(1, lambda block: change(next_change(block)))
+            corpus.tape("order-%s-before-%s" % (name, next_name), "two faults, CRC made right where it is not one of them", both
+                        if name != "version" else tape.changed(1, lambda block: bit(-1, False)(change(block))), {1: refusal})
 
 
 def of_others(corpus):

@@ -1,6 +1,8 @@
 """Media that read to the end, and what cannot be seen without a catalogue."""
+import uuid
+
 from tape import FILEMARK, Tape, image_of, random_plain
-from writer import GCM, LZ4, NONE, SIV, XCHACHA, ZSTD, Generation, label, named
+from writer import GCM, LZ4, NONE, SIV, XCHACHA, ZSTD, Generation, Session, label, label_from, link_to
 
 SUITES = {"siv": SIV, "gcm": GCM, "xchacha": XCHACHA}
 COMPRESSIONS = {"none": NONE, "zstd": ZSTD, "lz4": LZ4}
@@ -20,12 +22,28 @@ def overwritten():
     return before, after
 
 
-def session_map(tape, first_objects):
-    """What a catalogue would hold: {ordinal: first object or None} and the end of data."""
-    ids = {body[16:20]: body[32:48].hex() for body in tape.objects if body is not FILEMARK}
-    sessions = [{"ordinal": n, "id": ids.get(n.to_bytes(4, "big"), named("unused session", 16).hex()), "first_object": first}
-                for n, first in first_objects.items()]
-    return {"sessions": sessions, "end": {"object": len(tape.objects), "filemarks": tape.objects.count(FILEMARK)}}
+def session_map(tape, unconfirmed=()):
+    """What a catalogue would hold: the sessions that stand on this tape, sessions that were opened and never heard of again, and
+    the end of data as the last synchronisation left it."""
+    records = [(place, body) for place, body in enumerate(tape.objects) if body is not FILEMARK]
+    sessions = {}
+    for _, body in records:
+        sessions[body[32:48]] = {"ordinal": int.from_bytes(body[16:20], "big"), "id": body[32:48].hex(), "first_object":
+                                 int.from_bytes(body[64:72], "big"), "link": body[48:64].hex(), "confirmed": True}
+    sessions = list(sessions.values()) + [
+        {"ordinal": ordinal, "id": id_of(tape, ordinal), "first_object": first, "link": link, "confirmed": False}
+        for ordinal, first, link in unconfirmed]
+    end = {"object": len(tape.objects), "filemarks": tape.objects.count(FILEMARK),
+           "last_record": {"object": records[-1][0], "tag": records[-1][1][-20:-4].hex()}}
+    return {"sessions": sorted(sessions, key=lambda s: s["ordinal"]), "end": end}
+
+
+def id_of(tape, ordinal):
+    return Session(tape.generation, ordinal).id.hex()
+
+
+def label_fields(generation):
+    return ["volume: %s" % uuid.UUID(bytes=generation.volume), "kind: tape", "partition: 0", "partitions: 1"]
 
 
 def add(corpus):
@@ -55,6 +73,9 @@ def add(corpus):
     block = label(g.volume, name="a: b", extra=["zeta: unknown keys are ignored", "owner-id: 7"])
     corpus.tape("good-label-unknown-keys", "keys that version 1 does not know stand before the CRC",
                 Tape(g, block).open(5).write())
+    filler = 4096 - len(label_from("SEALTAPE VOLUME 1\n\n", label_fields(g)).rstrip(b" \n")) - 1
+    block = label_from("SEALTAPE VOLUME 1\n" + "x" * filler + "\n", label_fields(g))
+    corpus.tape("good-label-full", "the text fills the label: no padding", Tape(g, block[:4096]).open(5).write())
     stanzas = [g.stanza_kw(), (999, b"from the future"), g.stanza_gcm()]
     corpus.tape("good-stanzas", "two wrapped copies of the key and a stanza of unknown type",
                 Tape(g, stanzas=stanzas).open(5).write())
@@ -76,21 +97,27 @@ def add(corpus):
 
 def with_catalogue(corpus, before, after):
     """Good without a catalogue ("end not proven"), refused with one."""
-    tape, sessions = standard(), session_map(standard(), {5: 0, 6: None, 7: 7})
-    corpus.tape("catalogue-good", "all sessions and the end of data are as the catalogue has them", tape, sessions=sessions)
+    tape = standard()
+    sessions = session_map(tape, [(6, 2, bytes(16).hex()), (8, 10, link_to(tape.objects[8]).hex())])
+    corpus.tape("catalogue-good", "all sessions and the end of data are as the catalogue has them; sessions 6 and 8 never wrote", tape,
+                sessions=sessions)
     corpus.tape("unseen-cut", "the last filemark and record were cut off", tape.copy().locate(8))
     corpus.tape("catalogue-cut", "the last filemark and record were cut off", tape.copy().locate(8), {8: "cut-short"},
                 sessions=sessions, end=False)
     corpus.tape("unseen-session-cut", "the whole last session was cut off", tape.copy().locate(7))
     corpus.tape("unseen-last-record-is-filemark", "the last record was replaced by a filemark", tape.copy().locate(8).mark(2))
     corpus.tape("catalogue-last-record-is-filemark", "the last record was replaced by a filemark", tape.copy().locate(8).mark(2),
-                {10: "wrong-filemarks"}, sessions=sessions, end=False)
+                {8: "rolled-back"}, sessions=sessions)
     corpus.tape("unseen-filemark-added", "a filemark was put behind the end", tape.copy().mark())
     corpus.tape("unseen-rolled-back", "session 6 was replaced by the tail of session 5 that it had written over", before)
     corpus.tape("catalogue-rolled-back", "session 6 was replaced by the tail of session 5 that it had written over", before,
-                {3: "rolled-back", 4: "rolled-back", 5: "rolled-back"}, sessions=session_map(after, {5: 0, 6: 3}))
-    more = tape.copy().write()
-    corpus.tape("catalogue-unsynchronised-tail", "a record behind the recorded end, of a known session", more, sessions=sessions)
-    unknown = tape.copy().open(8).write()
+                {3: "rolled-back", 4: "rolled-back", 5: "rolled-back"}, sessions=session_map(after))
+    other = Tape().open(5).blocks(3).mark().blocks(2).mark().open(7).write().write(b"a counter used twice").mark()
+    corpus.tape("catalogue-other-last-record", "the last record is another one than was synchronised", other,
+                {8: "rolled-back"}, sessions=sessions)
+    more = tape.copy().open(8).write()
+    corpus.tape("catalogue-unsynchronised-tail", "a record behind the recorded end, of a session that was opened", more,
+                sessions=sessions)
+    unknown = tape.copy().open(9).write()
     corpus.tape("catalogue-unknown-session", "a session that the catalogue never opened", unknown, {10: "unknown-session"},
                 sessions=sessions)

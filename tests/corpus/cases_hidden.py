@@ -59,6 +59,9 @@ def labels(corpus):
     body = label_from(head.replace("VOLUME 1", "VOLUME 2"), good)
     case("version-2", "the first line names version 2", body, "unknown-version")
     case("version-2-longer", "version 2 may have another length", body + b" " * 4096, "unknown-version")
+    case("version-long", "the first line names a version of twelve digits",
+         label_from(head.replace("VOLUME 1", "VOLUME 100000000000"), good), "unknown-version")
+    case("version-zero", "the first line names version 0", label_from(head.replace("VOLUME 1", "VOLUME 0"), good), "unknown-version")
     case("version-leading-zero", "the first line names version 01", label_from(head.replace("VOLUME 1", "VOLUME 01"), good),
          "damaged-label")
     case("version-word", "the first line names no number", label_from(head.replace("VOLUME 1", "VOLUME one"), good), "damaged-label")
@@ -129,6 +132,14 @@ def generations(corpus):
             "stanza-length": (put(86, b"\0\x39"), "damaged-generation"), "stanza-too-long": (put(86, b"\xff\xff"), "damaged-generation"),
             "mac": (bit(-5), "bad-generation-mac")}.items():
         case("changed-" + field, "one field, CRC made right", change(good), refusal)
+    steps = [("magic", put(0, b"SLTX"), "damaged-generation"), ("version", put(4, b"\2"), "unknown-version"),
+             ("crc", bit(-1, False), "damaged-generation"), ("suite", put(5, b"\4"), "unknown-suite"),
+             ("partition", put(6, b"\1"), "wrong-partition"), ("kind", put(7, b"\2"), "wrong-kind"),
+             ("volume", bit(20), "wrong-volume"), ("reserved", put(82, b"\1"), "damaged-generation"),
+             ("commitment", bit(60), "wrong-key"), ("mac", bit(-5), "bad-generation-mac")]
+    for (name, change, refusal), (next_name, next_change, _) in zip(steps, steps[1:]):
+        both = bit(-1, False)(change(good)) if next_name == "crc" else change(next_change(good))
+        case("order-%s-before-%s" % (name, next_name), "two faults: the check that comes first names them", both, refusal)
     case("stanza-removed", "the second stanza cut out, CRC made right", recrc(put(80, b"\0\1", False)(good[:144] + good[224:])),
          "bad-generation-mac")
     case("shorter", "119 bytes", good[:119], "damaged-generation")

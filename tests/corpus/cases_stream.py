@@ -114,6 +114,16 @@ def changed(corpus):
     second = Pipe(name="a second session").write().write().write().final()
     case("second-session", "records of another session of the same generation", {n: second.records[n] for n in (1, 2, 3)},
          {1: "session-order", 2: "session-order", 3: "session-order", 4: "no-final"}, False, plain[:3])
+    newer = Pipe().write()
+    newer.session = Session(newer.generation, 2, newer.records[0])
+    newer.write().final()
+    corpus.stream("stream-sealed-second-session", "rightly sealed, a second session that a tape would allow: a stream has one",
+                  newer.bytes(), key, newer.plain[:2], {1: "session-order", 2: "session-order", 3: "no-final"}, final=False)
+    later = Pipe()
+    later.session = Session(later.generation, 2)
+    later.write().final()
+    corpus.stream("stream-sealed-later-ordinal", "rightly sealed, its session's ordinal is not the generation's first", later.bytes(),
+                  key, later.plain[:1], {0: "session-order", 1: "session-order", 2: "no-final"}, final=False)
     odd = Pipe().write().write().final(plain=b"something")
     corpus.stream("stream-sealed-final-with-data", "rightly sealed, a final that carries data", odd.bytes(), key, odd.plain[:2],
                   {2: "bad-lengths", 3: "no-final"}, final=False)
@@ -149,6 +159,8 @@ def head(corpus):
     case("generation-of-tape", "the generation record of a tape", pipe.bytes(record=tape.record(pipe.label)), "generation", "wrong-kind")
     case("generation-length-small", "a length of 119", whole[:4096] + u32(119) + whole[4100:], "generation", "damaged-generation")
     case("generation-length-large", "a length of 65537", whole[:4096] + u32(65537) + whole[4100:], "generation", "damaged-generation")
+    case("generation-length-small-and-cut", "a length that is too small is refused before the bytes are asked for",
+         whole[:4096] + u32(119) + whole[4100:4120], "generation", "damaged-generation")
     case("generation-changed", "another first ordinal, CRC made right", pipe.bytes(record=put(12, u32(9))(pipe.record)), "generation",
          "bad-generation-mac")
     case("wrong-key", "another data key", whole, "generation", "wrong-key", key=bytes(31) + b"\1")
