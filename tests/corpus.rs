@@ -1,6 +1,8 @@
 //! The corpus of sealed media (`tests/corpus/`): each file has an expected outcome, and two readers that share no code
 //! have to agree with it: Sealtape's own opener, and `docs/format/reader.py`.
 
+#[path = "support/corpus.rs"]
+mod case;
 mod support;
 
 use std::process::Command;
@@ -14,7 +16,7 @@ use sealtape::seal::{
 use sealtape::volume::{SessionExtent, SessionMap};
 use sealtape_kms::secret::DataKey;
 
-use support::corpus::{Case, Found, Object, Place};
+use case::{Case, Found, Object, Place};
 
 /// An opener with all it needs to read one generation forward.
 struct Reader {
@@ -38,9 +40,10 @@ impl Reader {
             chain: Chain::at_beginning(record.first_session_ordinal),
             ciphers: CipherCache::default(),
             stream: label.kind == VolumeKind::Stream,
-            sessions: case.sessions.as_ref().map(|catalogue| {
-                SessionMap::new(&catalogue.sessions.iter().map(session_extent).collect::<Vec<_>>())
-            }),
+            sessions: case
+                .sessions
+                .as_ref()
+                .map(|catalogue| SessionMap::new(&catalogue.sessions.iter().map(session_extent).collect::<Vec<_>>())),
             plain: Vec::new(),
         })
     }
@@ -65,7 +68,7 @@ impl Reader {
     }
 }
 
-fn session_extent(session: &support::corpus::Session) -> SessionExtent {
+fn session_extent(session: &case::Session) -> SessionExtent {
     SessionExtent {
         ordinal: session.ordinal,
         session: SessionId(session.id),
@@ -77,7 +80,7 @@ fn session_extent(session: &support::corpus::Session) -> SessionExtent {
 
 fn read_tape(case: &Case) -> Found {
     let mut found = Found::default();
-    let mut objects = support::corpus::objects(case).into_iter();
+    let mut objects = case::objects(case).into_iter();
     let label_block = match objects.next() {
         Some(Object::Block(block)) => block,
         Some(Object::Filemark) => return found.refused(Refusal::Foreign, Place::Label),
@@ -124,7 +127,7 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> &'a [u8] {
 
 fn read_stream(case: &Case) -> Found {
     let found = Found::default();
-    let file = support::corpus::file(case);
+    let file = case::file(case);
     let mut bytes = &file[..];
     let label_block = take(&mut bytes, LABEL_LEN);
     if label_block.is_empty() {
@@ -187,7 +190,7 @@ fn next_record<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Refusal> {
 
 #[test]
 fn the_opener_agrees_with_the_corpus() {
-    let cases = support::corpus::cases();
+    let cases = case::cases();
     assert!(cases.len() > 300, "the corpus is whole");
     let mut differences = Vec::new();
     for case in cases.iter().filter(|case| !case.file.ends_with(".image")) {

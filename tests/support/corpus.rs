@@ -6,45 +6,45 @@ use sealtape::seal::Refusal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{hex_array, json, number, repository};
+use crate::support::{hex_array, json, number, repository};
 
 /// One file, one key, one expected outcome.
-pub struct Case {
-    pub name: String,
-    pub file: String,
-    pub is_stream: bool,
-    pub partition: u8,
-    pub key: [u8; 32],
-    pub sessions: Option<Catalogue>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) file: String,
+    pub(crate) is_stream: bool,
+    pub(crate) partition: u8,
+    pub(crate) key: [u8; 32],
+    pub(crate) sessions: Option<Catalogue>,
     /// What a reader prints that goes on after refusals.
     salvage: Vec<String>,
     end: Option<String>,
 }
 
 /// What a catalogue knows.
-pub struct Catalogue {
-    pub sessions: Vec<Session>,
-    pub end: End,
+pub(crate) struct Catalogue {
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) end: End,
 }
 
 /// A session in the catalogue.
-pub struct Session {
-    pub ordinal: u32,
-    pub id: [u8; 16],
-    pub first_object: u64,
-    pub link: [u8; 16],
-    pub confirmed: bool,
+pub(crate) struct Session {
+    pub(crate) ordinal: u32,
+    pub(crate) id: [u8; 16],
+    pub(crate) first_object: u64,
+    pub(crate) link: [u8; 16],
+    pub(crate) confirmed: bool,
 }
 
 /// The end of data at the last synchronisation.
-pub struct End {
-    pub object: u64,
-    pub filemarks: u64,
-    pub last_record: (u64, [u8; 16]),
+pub(crate) struct End {
+    pub(crate) object: u64,
+    pub(crate) filemarks: u64,
+    pub(crate) last_record: (u64, [u8; 16]),
 }
 
 /// Every case.
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let cases = json("tests/corpus/cases.json");
     cases.as_array().expect("a list of cases").iter().map(case).collect()
 }
@@ -58,7 +58,12 @@ fn case(value: &Value) -> Case {
         partition: value.get("partition").map_or(0, number),
         key: hex_array(&value["key"]),
         sessions: value.get("sessions").map(catalogue),
-        salvage: value["salvage"].as_array().expect("lines").iter().map(|line| line.as_str().expect("text").into()).collect(),
+        salvage: value["salvage"]
+            .as_array()
+            .expect("lines")
+            .iter()
+            .map(|line| line.as_str().expect("text").into())
+            .collect(),
         end: value["end"].as_str().map(str::to_owned),
     }
 }
@@ -84,19 +89,19 @@ fn catalogue(value: &Value) -> Catalogue {
 }
 
 /// The case's file.
-pub fn file(case: &Case) -> Vec<u8> {
+pub(crate) fn file(case: &Case) -> Vec<u8> {
     let path = repository().join("tests/corpus/media").join(&case.file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// One object of a tape.
-pub enum Object {
+pub(crate) enum Object {
     Block(Vec<u8>),
     Filemark,
 }
 
 /// The objects of the case's partition, from an objects file.
-pub fn objects(case: &Case) -> Vec<Object> {
+pub(crate) fn objects(case: &Case) -> Vec<Object> {
     let file = file(case);
     let mut bytes = file.strip_prefix(b"STOBJ001").expect("an objects file");
     let (mut here, mut objects) = (None, Vec::new());
@@ -118,7 +123,7 @@ pub fn objects(case: &Case) -> Vec<Object> {
 }
 
 /// Where something was refused.
-pub enum Place {
+pub(crate) enum Place {
     Label,
     Generation,
     Object(u64),
@@ -136,34 +141,34 @@ impl fmt::Display for Place {
 
 /// What a reader found, in the words of `cases.json`.
 #[derive(Default)]
-pub struct Found {
+pub(crate) struct Found {
     lines: Vec<String>,
     /// A stream's final record was verified and nothing follows it.
-    pub is_final: bool,
+    pub(crate) is_final: bool,
 }
 
 impl Found {
-    pub fn block(&mut self, place: u64, plain: &[u8]) {
+    pub(crate) fn block(&mut self, place: u64, plain: &[u8]) {
         let digest: String = Sha256::digest(plain).iter().map(|byte| format!("{byte:02x}")).collect();
         self.lines.push(format!("block {place} {} {digest}", plain.len()));
     }
 
-    pub fn filemark(&mut self, place: u64) {
+    pub(crate) fn filemark(&mut self, place: u64) {
         self.lines.push(format!("filemark {place}"));
     }
 
-    pub fn refuse(&mut self, refusal: Refusal, place: Place) {
+    pub(crate) fn refuse(&mut self, refusal: Refusal, place: Place) {
         self.lines.push(format!("refused {} {place}", refusal.name()));
     }
 
     /// A refusal behind which nothing can be read.
-    pub fn refused(mut self, refusal: Refusal, place: Place) -> Self {
+    pub(crate) fn refused(mut self, refusal: Refusal, place: Place) -> Self {
         self.refuse(refusal, place);
         self
     }
 
     /// In which way this is not what the case expects.
-    pub fn difference(&self, case: &Case) -> Option<String> {
+    pub(crate) fn difference(&self, case: &Case) -> Option<String> {
         // At the end of a tape a catalogue is asked by the unit, not by the opener.
         let of_end = |line: &&String| !line.contains("cut-short");
         let wanted: Vec<_> = case.salvage.iter().filter(of_end).collect();
