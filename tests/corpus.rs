@@ -1,7 +1,7 @@
 //! The corpus of sealed media (`tests/corpus/`): each file has an expected outcome, and two readers that share no code
 //! have to agree with it: Sealtape's own opener, and `docs/format/reader.py`.
 
-#[path = "support/corpus.rs"]
+#[path = "format_support/corpus.rs"]
 mod case;
 #[path = "format_support/mod.rs"]
 mod support;
