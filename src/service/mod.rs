@@ -5,4 +5,5 @@ pub mod daemon;
 pub mod home;
 pub mod key_authority;
 pub mod notify;
+pub mod pin;
 pub mod size;
