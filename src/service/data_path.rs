@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sealtape_drivers::fuse::{DriveNodes, NodePaths};
-use sealtape_drivers::image::{FaultPlan, FaultyDrive, ImageDrive, OpenMode};
+use sealtape_drivers::image::faults::{FaultPlan, FaultyDrive};
+use sealtape_drivers::image::{ImageDrive, OpenMode};
 use sealtape_drivers::medium::{
     DriveError, DriveErrorKind, DriveIdentity, MediumStatus, MediumType, Position, SharedDrive, TapeDrive,
 };
@@ -124,7 +125,7 @@ impl Drive {
             serial: format!("IMG{number:07}"),
         };
         let plan = match &drive.fault_plan {
-            Some(file) => FaultPlan::read(&config.home.resolve(file))?,
+            Some(file) => FaultPlan::from_file(&config.home.resolve(file))?,
             None => FaultPlan::default(),
         };
         let raw = SharedDrive::new(FaultyDrive::new(ImageDrive::new(identity.clone()), plan));
@@ -204,7 +205,7 @@ impl Drive {
                 format!("unload it first: sealtape volume unload {}", self.name),
             ));
         }
-        self.raw.lock().inner_mut().insert(path, OpenMode::ReadWriteOrProtected).map_err(|error| self.failed(&error))?;
+        self.raw.lock().inner_mut().insert(path, OpenMode::ReadWrite).map_err(|error| self.failed(&error))?;
         lock(&self.seen).cartridge = Some(path.to_path_buf());
         Ok(())
     }
@@ -234,7 +235,7 @@ impl Drive {
         let label = unit.label_medium(&request).map_err(|error| self.failed(&error))?;
         self.absorb_attention();
         let mut partitions = Vec::new();
-        let (mut suite, mut key_on_medium) = (None, false);
+        let mut suite = None;
         for partition in 0..label.partitions {
             unit.locate(Position { partition, object: 0 }).map_err(|error| self.failed(&error))?;
             let status = unit.status();
@@ -246,7 +247,6 @@ impl Drive {
                 )
             })?;
             suite = Some(generation.suite);
-            key_on_medium |= generation.key_on_medium;
             partitions.push(PartitionLabelled {
                 partition,
                 generation: generation.number,
@@ -259,9 +259,7 @@ impl Drive {
             volume: label.volume,
             label: label.label,
             barcode: label.barcode,
-            pool: String::new(),
             suite: suite.map(|suite| suite.to_string()).unwrap_or_default(),
-            key_on_medium,
             partitions,
         })
     }
@@ -370,7 +368,7 @@ fn medium_status(medium: &MediumStatus, unit: Option<&UnitStatus>) -> Medium {
     let kind = match medium.medium_type {
         MediumType::Cleaning => MediumKind::Cleaning,
         MediumType::Firmware => MediumKind::Firmware,
-        MediumType::Data | MediumType::Worm => match unit.map(|unit| unit.beginning) {
+        MediumType::Data | MediumType::Worm => match unit.and_then(|unit| unit.beginning) {
             Some(unit::Beginning::Blank) => MediumKind::Blank,
             Some(unit::Beginning::Clear) => MediumKind::Clear,
             Some(unit::Beginning::Sealed) => MediumKind::Sealed,

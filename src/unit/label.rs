@@ -5,7 +5,7 @@ use sealtape_drivers::medium::{DriveError, DriveErrorKind, MediumType, Position}
 use uuid::Uuid;
 
 use super::refusals;
-use super::sealed::{Loaded, SealedTape};
+use super::sealed::{Beginning, Loaded, SealedTape};
 use crate::seal::{VolumeKind, VolumeLabel};
 use crate::volume::AccessLatch;
 use crate::volume::identity::BeginningOfPartition;
@@ -57,6 +57,7 @@ impl SealedTape {
         latch.lock(format!("drive {}: labelling was not finished; label again", self.name));
         self.loaded = Some(Loaded {
             label: None,
+            beginning: Beginning::Sealed,
             label_blocks: vec![None; usize::from(volume.partitions)],
             latch,
             partitions: (0..volume.partitions).map(|_| None).collect(),

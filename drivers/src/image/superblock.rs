@@ -39,7 +39,7 @@ impl PartitionEntry {
 
     /// Whether the numbers can be true of any partition, so that arithmetic on them is safe.
     fn plausible(&self) -> bool {
-        let aligned = self.base % 8 == 0 && self.synced_end % 8 == 0;
+        let aligned = self.base.is_multiple_of(8) && self.synced_end.is_multiple_of(8);
         let ordered = self.base >= DATA_OFFSET
             && self.capacity <= MAX_CAPACITY
             && self.base <= DATA_OFFSET + 2 * MAX_CAPACITY
