@@ -101,7 +101,7 @@ impl Init {
         let pool = PoolConfig::default();
         let token = match &self.token {
             None => TokenChoice::Embedded { module: self.module.clone() },
-            Some(uri) => TokenChoice::External { module: self.module.clone(), uri: parse_uri(uri)? },
+            Some(uri) => TokenChoice::External { module: self.module.clone(), uri: Box::new(parse_uri(uri)?) },
         };
         let options = InitOptions {
             token,

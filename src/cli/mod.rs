@@ -13,6 +13,7 @@ mod init;
 mod manual;
 mod output;
 mod pipe;
+mod pool;
 mod progress;
 mod restore;
 mod run;
@@ -80,6 +81,9 @@ enum Command {
     /// Label, load, list and verify volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// Look at pools
+    #[command(subcommand)]
+    Pool(pool::Pool),
     /// Seal standard input to standard output, under a key of its own
     Seal(pipe::Seal),
     /// Open a sealed stream: standard input to standard output
@@ -136,6 +140,7 @@ impl Command {
             Self::Run(command) => command.run(&global.home()?, output),
             Self::Drive(command) => command.run(&global.home()?, output),
             Self::Volume(command) => command.run(&global.home()?, output),
+            Self::Pool(command) => command.run(&global.home()?, output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
             Self::Audit(command) => command.run(|| global.home(), output),
