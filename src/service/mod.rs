@@ -6,5 +6,6 @@ pub mod data_path;
 pub mod home;
 pub mod key_authority;
 pub mod notify;
+pub mod pin;
 pub mod size;
 pub mod verify;
