@@ -43,6 +43,7 @@ scenarios! {
     mt_tells_and_moves,
     write_rewind_read_without_a_pause,
     shared_descriptors_are_one_open,
+    threads_share_a_descriptor_record_by_record,
     a_killed_writer_leaves_a_usable_tape,
     a_second_opener_is_refused,
     records_are_never_cut,
@@ -279,6 +280,46 @@ pub(crate) fn shared_descriptors_are_one_open(make: &MakeDrive) {
     for expected in ["first", "second", "", "aaa", "bbbb", "ccccc", "dddddd", "", ""] {
         record(expected.as_bytes());
     }
+    drop(tape);
+    station.stop().unwrap();
+}
+
+pub(crate) fn threads_share_a_descriptor_record_by_record(make: &MakeDrive) {
+    let station = Station::new(make, 1, PLENTY);
+    let node = station.nst(0);
+    let tape = OpenOptions::new().write(true).open(&node).unwrap();
+    // Every record has a length of its own, which is its name.
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let mut tape = &tape;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let length = 1000 * (1 + number) + thread;
+                    assert_eq!(tape.write(&noise(length as u64, length)).unwrap(), length);
+                }
+            });
+        }
+    });
+    drop(tape);
+    must(&station.work(), &[("N", &node)], "mt -f $N rewind");
+    let tape = File::open(&node).unwrap();
+    let found = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut buffer = vec![0; 65_536];
+                while let Ok(length @ 1..) = (&tape).read(&mut buffer) {
+                    assert_eq!(buffer[..length], noise(length as u64, length));
+                    found.lock().unwrap().push(length);
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap();
+    found.sort_unstable();
+    let mut expected: Vec<usize> = (0..200).map(|record| 1000 * (1 + record / 4) + record % 4).collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
     drop(tape);
     station.stop().unwrap();
 }
