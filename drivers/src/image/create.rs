@@ -27,7 +27,7 @@ pub struct CreateOptions {
     pub capacity: u64,
     /// Capacity of a second partition, taken from the whole; `None` for one partition.
     pub second_partition: Option<u64>,
-    /// Early warning is given when less than this is left in a partition, in bytes.
+    /// Early warning is given when less than this is left in a partition, in bytes; half of it at most.
     pub early_warning: u64,
     /// Barcode, 1 to 32 printable ASCII characters.
     pub barcode: Option<String>,
@@ -132,7 +132,7 @@ impl Prepared {
                     options.second_partition.map_or("none".into(), |bytes| bytes.to_string()),
                 ))
             })?;
-        if partitions.iter().any(|partition| options.early_warning >= partition.capacity) {
+        if options.early_warning >= options.capacity {
             return Err(refused(format!(
                 "the early warning ({} bytes) leaves no room before it",
                 options.early_warning

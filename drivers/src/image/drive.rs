@@ -183,7 +183,8 @@ impl Loaded {
     /// Bytes between the position and early warning, `None` past it.
     fn left_before_early_warning(&self) -> Option<u64> {
         let Position { partition, object } = self.position;
-        let room = self.tape.capacity(partition).saturating_sub(self.tape.cartridge.header.early_warning);
+        let capacity = self.tape.capacity(partition);
+        let room = capacity - self.tape.cartridge.header.early_warning.min(capacity / 2);
         room.checked_sub(self.tape.used_before(partition, object))
     }
 

@@ -35,7 +35,7 @@ pub struct ImageHeader {
     pub worm: bool,
     /// Capacity of all partitions together, in bytes of frames.
     pub capacity: u64,
-    /// Early warning is given when less than this is left in a partition, in bytes.
+    /// Early warning is given when less than this is left in a partition, in bytes; half of it at most.
     pub early_warning: u64,
 }
 

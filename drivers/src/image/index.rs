@@ -24,7 +24,7 @@ impl ObjectIndex {
 
     /// Adds the object at the end.
     pub(super) fn push(&mut self, object_type: ObjectType, frame_bytes: u64) {
-        debug_assert!(self.end % 8 == 0 && frame_bytes % 8 == 0);
+        debug_assert!(self.end.is_multiple_of(8) && frame_bytes.is_multiple_of(8));
         match object_type {
             ObjectType::Block => self.objects.push(self.end),
             ObjectType::Filemark => {

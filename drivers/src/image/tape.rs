@@ -1,7 +1,7 @@
 //! The medium of a loaded cartridge: its objects, and when what is synchronised.
 //!
-//! Errors say what became of the state: after [`Failure::Refused`] it is what it was before the call, after
-//! [`Failure::Lost`] everything that was not synchronised is gone for good.
+//! Errors say what became of the state: after [`Failure::Refused`] everything before the place of the command is as it was,
+//! after [`Failure::Lost`] everything that was not synchronised is gone for good.
 
 use std::io::{self, IoSlice};
 
@@ -23,7 +23,7 @@ const FILEMARKS_PER_WRITE: u64 = 1024;
 /// A change of the medium failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nothing has changed; it may be tried again.
+    /// It may be tried again. As on a tape, what stood behind the place may be gone when a write over it fails.
     Refused(DriveError),
     /// Unsynchronised objects are gone, positions behind them too.
     Lost(DriveError),
@@ -50,8 +50,16 @@ struct Recorded {
     index: ObjectIndex,
     /// The superblock's epoch was begun in this load, and nothing stands behind the end of data that could be taken for it.
     epoch_begun: bool,
+    /// Behind the end of data there may be whole frames of this epoch that the caller was told were not written.
+    stray_frames: bool,
     /// The chain of frames is broken behind the last object of the index.
     damage: Option<String>,
+}
+
+impl Recorded {
+    fn empty(base: u64, epoch_begun: bool) -> Self {
+        Self { index: ObjectIndex::new(base), epoch_begun, stray_frames: false, damage: None }
+    }
 }
 
 /// A cartridge that is loaded.
@@ -82,7 +90,7 @@ impl Contents {
         let superblock = cartridge.superblock().map_err(super::ImageError::into_drive_error)?;
         let mut partitions = Vec::new();
         for (partition, entry) in (0..).zip(&superblock.partitions) {
-            let mut recorded = Recorded { index: ObjectIndex::new(entry.base), epoch_begun: false, damage: None };
+            let mut recorded = Recorded::empty(entry.base, false);
             let mut walk = cartridge.walk(&superblock, partition);
             loop {
                 match walk.step().map_err(|error| cartridge.failed("read", error))? {
@@ -250,7 +258,7 @@ impl Tape {
     pub(super) fn forget_from(&mut self, partition: u8, object: u64) {
         let recorded = &mut self.partitions[usize::from(partition)];
         recorded.index.truncate(object);
-        recorded.epoch_begun = false;
+        (recorded.epoch_begun, recorded.stray_frames) = (false, true);
     }
 
     /// The header of the next frame at the end of data.
@@ -272,8 +280,9 @@ impl Tape {
         self.dirty = true;
         let end = self.index(partition).end();
         self.cartridge.storage.write_at(parts, end).map_err(|error| {
-            // Part of it may stand there now: what comes next is of another epoch.
-            self.partitions[usize::from(partition)].epoch_begun = false;
+            // Any of it may stand there now: the next write or synchronisation begins an epoch that it is not of.
+            let recorded = &mut self.partitions[usize::from(partition)];
+            (recorded.epoch_begun, recorded.stray_frames) = (false, true);
             Failure::Refused(self.cartridge.failed("write", error))
         })
     }
@@ -293,8 +302,7 @@ impl Tape {
         self.commit(next, true).map_err(|error| self.commit_failed(error))?;
         let recorded = &mut self.partitions[place];
         recorded.index.truncate(object);
-        recorded.epoch_begun = true;
-        recorded.damage = None;
+        (recorded.epoch_begun, recorded.stray_frames, recorded.damage) = (true, false, None);
         Ok(())
     }
 
@@ -318,11 +326,7 @@ impl Tape {
         let (capacity, epoch) = (self.cartridge.header.capacity, self.superblock.highest_epoch() + 1);
         let laid_out = lay_out(capacity, second_partition, epoch).map_err(|error| refused(self, error))?;
         let Some(partitions) = laid_out else { return Ok(false) };
-        let recorded = partitions.iter().map(|entry| Recorded {
-            index: ObjectIndex::new(entry.base),
-            epoch_begun: true,
-            damage: None,
-        });
+        let recorded = partitions.iter().map(|entry| Recorded::empty(entry.base, true));
         let recorded = recorded.collect();
         let span = partitions.iter().map(|entry| (entry.base, entry.base + entry.capacity));
         let span = span.reduce(|first, last| (first.0, last.1));
@@ -343,6 +347,11 @@ impl Tape {
 
     /// Everything recorded so far is on the medium when this returns.
     pub(super) fn synchronise(&mut self) -> Result<(), Failure> {
+        for partition in 0..self.partition_count() {
+            if self.partitions[usize::from(partition)].stray_frames {
+                self.begin_epoch(partition, self.index(partition).len())?;
+            }
+        }
         if (0..self.partition_count()).all(|partition| self.unsynchronised(partition) == 0) {
             return Ok(());
         }
@@ -362,7 +371,7 @@ impl Tape {
     /// Loses everything that is not synchronised, for good, as a power cut would; returns how many objects that were.
     pub(super) fn discard_unsynchronised(&mut self) -> Result<u64, DriveError> {
         let lost = (0..self.partition_count()).map(|partition| self.unsynchronised(partition)).sum();
-        if lost > 0 || self.failed {
+        if lost > 0 || self.failed || self.partitions.iter().any(|recorded| recorded.stray_frames) {
             self.cut_off().map_err(|error| {
                 self.failed = true;
                 self.cartridge.failed("write the superblock of", error)
@@ -389,7 +398,7 @@ impl Tape {
         })?;
         for (recorded, entry) in self.partitions.iter_mut().zip(&self.superblock.partitions) {
             recorded.index.truncate(entry.synced_objects);
-            recorded.epoch_begun = recorded.damage.is_none();
+            (recorded.epoch_begun, recorded.stray_frames) = (recorded.damage.is_none(), false);
         }
         self.failed = false;
         Ok(())

@@ -24,7 +24,7 @@ pub struct ModelOptions {
     pub capacity: u64,
     /// Capacity of a second partition, taken from the whole.
     pub second_partition: Option<u64>,
-    /// Early warning is given when less than this is left in a partition, in bytes.
+    /// Early warning is given when less than this is left in a partition, in bytes; half of it at most.
     pub early_warning: u64,
     /// What each object takes beside its block, in bytes.
     pub object_overhead: u64,
@@ -167,7 +167,8 @@ impl ModelTape {
 
     /// Bytes between the position and early warning, `None` past it.
     fn left(&self) -> Option<u64> {
-        self.here().capacity.saturating_sub(self.options.early_warning).checked_sub(self.used())
+        let early_warning = self.options.early_warning.min(self.here().capacity / 2);
+        (self.here().capacity - early_warning).checked_sub(self.used())
     }
 
     fn warning(&self) -> Warning {

@@ -8,11 +8,12 @@ use proptest::test_runner::TestRng;
 use sealtape_drivers::image::trace::{Operation, TraceStorage, apply};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, create_on};
 use sealtape_drivers::medium::model::{ModelOptions, ModelTape, Object};
-use sealtape_drivers::medium::{Position, ReadOutcome, TapeDrive};
+use sealtape_drivers::medium::{Position, PowerCut, ReadOutcome, TapeDrive};
 
-use crate::commands::{Command, Outcome, identity, run, writing};
+use crate::commands::{Command, Outcome, identity, outcome, run, writing};
 
 const CAPACITY: u64 = 60_000;
+const SECOND: u64 = 20_000;
 const ROUNDS: usize = 4;
 const CUTS_PER_ROUND: usize = 24;
 
@@ -29,12 +30,12 @@ struct Moment {
 }
 
 fn options() -> CreateOptions {
-    CreateOptions { second_partition: Some(20_000), early_warning: 0, ..CreateOptions::new(CAPACITY) }
+    CreateOptions { second_partition: Some(SECOND), early_warning: 0, ..CreateOptions::new(CAPACITY) }
 }
 
 fn model_of(contents: &Contents) -> ModelTape {
     let mut model = ModelTape::new(ModelOptions {
-        second_partition: Some(20_000),
+        second_partition: Some(SECOND),
         early_warning: 0,
         ..ModelOptions::new(CAPACITY)
     });
@@ -81,43 +82,105 @@ fn read_all(drive: &mut ImageDrive) -> Contents {
     contents
 }
 
-/// Runs the commands on drive and model, and notes what must hold while each of them runs.
-fn run_all(
-    drive: &mut ImageDrive,
-    model: &mut ModelTape,
-    commands: &[Command],
-    first: u64,
-    storage: &TraceStorage,
-) -> Vec<Moment> {
-    let mut moments = Vec::new();
-    let mut possible = vec![contents_of(model)];
-    for (number, command) in (first..).zip(commands) {
-        let (from, before) = (storage.operation_count(), synchronised_of(model));
-        let position = model.read_position().expect("loaded").position;
-        let (image, expected) = (run(drive, command, number), run(model, command, number));
-        assert_eq!(image, expected, "{command:?}");
-        let after = contents_of(model);
-        if possible.last() != Some(&after) {
-            possible.push(after.clone());
-        }
-        // What the command wrote over is promised no more; what it synchronises is promised from its end on.
-        let mut guaranteed = before;
-        let writes = match command {
-            Command::Write { .. } | Command::Erase { .. } => true,
-            Command::WriteFilemarks { count, .. } => *count > 0,
-            _ => false,
+/// One thing that happens to the drive.
+#[derive(Clone, Debug)]
+enum Step {
+    Do(Command),
+    /// The command runs while the disk has so many bytes left.
+    OnFullDisk(Command, u64),
+    /// The command runs while so many synchronisations fail.
+    WithoutSync(Command, u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => writing().prop_map(Step::Do),
+        1 => Just(Step::Do(Command::PowerCut)),
+        1 => Just(Step::Do(Command::WriteAttribute { id: 0x0801, length: 30 })),
+        1 => Just(Step::Do(Command::Format { second: Some(SECOND) })),
+        1 => (writing(), 0u64..3000).prop_map(|(command, room)| Step::OnFullDisk(command, room)),
+        1 => (writing(), 1u32..5).prop_map(|(command, count)| Step::WithoutSync(command, count)),
+    ]
+}
+
+/// A drive and the model of it, and what has been promised so far.
+struct Life<'a> {
+    storage: &'a TraceStorage,
+    drive: ImageDrive,
+    model: ModelTape,
+    possible: Vec<Contents>,
+    moments: Vec<Moment>,
+}
+
+impl<'a> Life<'a> {
+    fn new(storage: &'a TraceStorage) -> Self {
+        let mut drive = load(storage);
+        let start = read_all(&mut drive);
+        Self { storage, drive, model: model_of(&start), possible: vec![start], moments: Vec::new() }
+    }
+
+    fn step(&mut self, step: &Step, number: u64) {
+        let from = self.storage.operation_count();
+        let mut guaranteed = synchronised_of(&self.model);
+        let position = self.model.read_position().expect("loaded").position;
+        let command = match step {
+            Step::Do(command) => command,
+            Step::OnFullDisk(command, room) => {
+                self.storage.limit(Some(self.storage.bytes().len() as u64 + room));
+                command
+            }
+            Step::WithoutSync(command, count) => {
+                self.storage.fail_syncs(*count);
+                command
+            }
         };
-        if writes && !matches!(image, Outcome::Failed(..)) {
-            guaranteed[usize::from(position.partition)].truncate(position.object as usize);
+        let (image, expected) = match command {
+            Command::PowerCut => {
+                (outcome(self.drive.power_cut().map(Outcome::Lost)), outcome(self.model.power_cut().map(Outcome::Lost)))
+            }
+            command => (run(&mut self.drive, command, number), run(&mut self.model, command, number)),
+        };
+        self.storage.limit(None);
+        self.storage.fail_syncs(0);
+        let disturbed = !matches!(step, Step::Do(_)) && image != expected;
+        assert!(disturbed || image == expected, "{step:?}: {image:?}, not {expected:?}");
+        // What the command writes over is promised no more; what it synchronises is promised from its end on.
+        match command {
+            _ if !disturbed && matches!(image, Outcome::Failed(..)) => {}
+            Command::Write { .. } | Command::Erase { .. } | Command::WriteFilemarks { count: 1.., .. } => {
+                guaranteed[usize::from(position.partition)].truncate(position.object as usize);
+            }
+            Command::Format { .. } => guaranteed = vec![Vec::new(), Vec::new()],
+            _ => {}
         }
-        moments.push(Moment { from, guaranteed, possible: possible.clone() });
-        if synchronised_of(model) == after {
-            possible = vec![after];
+        self.possible.push(contents_of(&self.model));
+        self.moments.push(Moment { from, guaranteed, possible: self.possible.clone() });
+        if disturbed {
+            self.go_on_after();
+        }
+        if contents_of(&self.model) == synchronised_of(&self.model) {
+            self.possible = vec![contents_of(&self.model)];
         }
     }
-    let (from, guaranteed) = (storage.operation_count(), synchronised_of(model));
-    moments.push(Moment { from, guaranteed, possible });
-    moments
+
+    /// After a failure the drive says what is there, and that has to be something that was promised.
+    fn go_on_after(&mut self) {
+        self.drive.load().expect("it goes on");
+        let found = read_all(&mut self.drive);
+        let moment = self.moments.last().expect("the failed one");
+        check(&found, moment);
+        self.model = model_of(&found);
+    }
+
+    fn end(mut self) -> Vec<Moment> {
+        let (from, guaranteed) = (self.storage.operation_count(), synchronised_of(&self.model));
+        self.moments.push(Moment { from, guaranteed, possible: self.possible });
+        self.moments
+    }
+}
+
+fn moment_of(moments: &[Moment], done: usize) -> &Moment {
+    moments.iter().rev().find(|moment| moment.from <= done).unwrap_or(&moments[0])
 }
 
 /// The bytes after a cut when `done` operations were begun: what is behind the last synchronisation may be there or not.
@@ -177,24 +240,21 @@ fn check(found: &Contents, moment: &Moment) {
     }
 }
 
-fn cut_and_go_on(rounds: &[Vec<Command>], rng: &mut TestRng) {
+fn cut_and_go_on(rounds: &[Vec<Step>], rng: &mut TestRng) {
     let first = TraceStorage::default();
     create_on(&first, "cut.img", &options()).expect("created");
     let mut base = first.bytes();
-    for (round, commands) in rounds.iter().enumerate() {
+    for (round, steps) in rounds.iter().enumerate() {
         let storage = TraceStorage::new(base.clone());
-        let mut drive = load(&storage);
-        let start = read_all(&mut drive);
-        let mut model = model_of(&start);
-        let moments = run_all(&mut drive, &mut model, commands, round as u64 * 1000, &storage);
-        drop(drive);
+        let mut life = Life::new(&storage);
+        (round as u64 * 1000..).zip(steps).for_each(|(number, step)| life.step(step, number));
+        let moments = life.end();
         let operations = storage.take_operations();
         let mut next = base.clone();
         for _ in 0..CUTS_PER_ROUND {
             let done = rng.random_range(0..=operations.len());
-            let moment = moments.iter().rev().find(|moment| moment.from <= done).unwrap_or(&moments[0]);
             let bytes = cut(&base, &operations, done, rng);
-            check(&read_all(&mut load(&TraceStorage::new(bytes.clone()))), moment);
+            check(&read_all(&mut load(&TraceStorage::new(bytes.clone()))), moment_of(&moments, done));
             next = bytes;
         }
         base = next;
@@ -205,7 +265,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn what_was_synchronised_survives(
-        rounds in prop::collection::vec(prop::collection::vec(writing(), 1..30), ROUNDS),
+        rounds in prop::collection::vec(prop::collection::vec(step(), 1..30), ROUNDS),
         rng in any::<u64>().prop_perturb(|_, rng| rng),
     ) {
         cut_and_go_on(&rounds, &mut rng.clone());
@@ -219,8 +279,7 @@ fn a_cut_at_every_byte() {
     create_on(&storage, "cut.img", &options()).unwrap();
     let base = storage.bytes();
     storage.take_operations();
-    let mut drive = load(&storage);
-    let mut model = model_of(&vec![Vec::new(), Vec::new()]);
+    let mut life = Life::new(&storage);
     let commands = [
         Command::Write { length: 100 },
         Command::Write { length: 8 },
@@ -234,8 +293,8 @@ fn a_cut_at_every_byte() {
         Command::WriteFilemarks { count: 1, immediate: false },
         Command::Write { length: 64 },
     ];
-    let moments = run_all(&mut drive, &mut model, &commands, 0, &storage);
-    drop(drive);
+    (0..).zip(commands).for_each(|(number, command)| life.step(&Step::Do(command), number));
+    let moments = life.end();
     let operations = storage.take_operations();
     let mut cuts = 0;
     for (done, operation) in operations.iter().enumerate() {
@@ -247,8 +306,7 @@ fn a_cut_at_every_byte() {
             let mut bytes = base.clone();
             operations[..done].iter().for_each(|operation| apply(operation, &mut bytes, usize::MAX));
             apply(operation, &mut bytes, keep);
-            let moment = moments.iter().rev().find(|moment| moment.from <= done).unwrap_or(&moments[0]);
-            check(&read_all(&mut load(&TraceStorage::new(bytes))), moment);
+            check(&read_all(&mut load(&TraceStorage::new(bytes))), moment_of(&moments, done));
             cuts += 1;
         }
     }

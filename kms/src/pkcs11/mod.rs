@@ -1,0 +1,21 @@
+//! Tokens behind PKCS#11.
+//!
+//! A vendor's library can hang, crash and fork badly, so it never runs in the key authority: each module has a worker process
+//! ([`worker_main`]), which holds the sessions and the PIN, and is killed and started again when it overruns a deadline.
+//! [`Token`] is the key authority's side.
+
+mod error;
+mod module;
+mod pin;
+mod sys;
+mod token;
+mod uri;
+mod wire;
+mod worker;
+
+pub use error::TokenError;
+pub use pin::{PinLatch, PinPrompt, PinSource, read_pin_file, write_pin_file};
+pub use token::{Limits, Token, TokenConfig, WORKER_ARGUMENT, WorkerCommand, init_token};
+pub use uri::Uri;
+pub use wire::{SignAlgorithm, WrapMechanism, WrapWith};
+pub use worker::worker_main;

@@ -1,0 +1,64 @@
+//! Time as text: RFC 3339, UTC, milliseconds. The fixed width makes comparing texts the same as comparing times.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Width of a time.
+pub(crate) const WIDTH: usize = "2026-01-01T00:00:00.000Z".len();
+
+/// The time now.
+pub(crate) fn now() -> String {
+    format(SystemTime::now())
+}
+
+/// The time `after` from now.
+pub(crate) fn from_now(after: Duration) -> String {
+    format(SystemTime::now() + after)
+}
+
+/// Days to a civil date (H. Hinnant's `civil_from_days`, for days since 1970-01-01 that are not negative).
+fn date(days: u64) -> (u64, u64, u64) {
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + u64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+fn format(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs().min(253_402_300_799);
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// Whether `text` has the form of a time.
+pub(crate) fn well_formed(text: &str) -> bool {
+    let pattern = b"dddd-dd-ddTdd:dd:dd.dddZ";
+    text.len() == WIDTH && text.bytes().zip(pattern).all(|(c, p)| if *p == b'd' { c.is_ascii_digit() } else { c == *p })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let made = format(UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(made, text);
+            assert!(well_formed(&made));
+        }
+        assert!(!well_formed("2024-02-29T23:59:59Z"));
+        assert!(now() < from_now(Duration::from_secs(1)));
+    }
+}
