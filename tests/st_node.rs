@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
+#[path = "support/catalogue.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each suite uses its part of the support")]
+mod catalogue;
 #[macro_use]
 mod support;
 
@@ -11,11 +14,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use catalogue::Catalogue;
 use nix::errno::Errno;
+use sealtape::pipeline::{SealPool, WindowLimits};
+use sealtape::seal::{Compression, Suite};
 use sealtape::unit::st::{StNode, StOptions};
+use sealtape::unit::{LabelRequest, Overwrite, SealedTape, UnitOptions, UnsynchronisedMark};
 use sealtape_drivers::fuse::{DriveNodes, MountOptions, mount};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, OpenMode, create};
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, DriveIdentity, TapeDrive};
@@ -51,8 +58,30 @@ fn image_drive(scratch: &Path, capacity: u64) -> Box<dyn TapeDrive> {
     Box::new(drive)
 }
 
+/// The sealed unit over a cartridge in a file, labelled, with a catalogue in memory.
+fn sealed_drive(scratch: &Path, capacity: u64) -> Box<dyn TapeDrive> {
+    static POOL: LazyLock<Arc<SealPool>> = LazyLock::new(|| SealPool::start(2).unwrap());
+    let mut sealed = SealedTape::new(
+        "tape",
+        image_drive(scratch, capacity),
+        Box::new(Catalogue::new(Suite::AES_256_GCM_SIV, Compression::ZSTD, 1)),
+        Arc::clone(&POOL),
+        UnitOptions {
+            window: WindowLimits { records: 64, bytes: 16 << 20 },
+            check_end_at_load: true,
+            max_block: 2 << 20,
+        },
+        UnsynchronisedMark::at(scratch.join("mark")),
+    )
+    .unwrap();
+    sealed.load_medium().unwrap();
+    sealed.label_medium(&LabelRequest { ticket: String::new(), overwrite: Overwrite::Nothing }).unwrap();
+    Box::new(sealed)
+}
+
 node_suite!(memory, crate::memory_drive);
 node_suite!(image, crate::image_drive);
+node_suite!(sealed, crate::sealed_drive);
 
 #[test]
 fn a_slow_drive_holds_up_nobody_else() {
