@@ -219,9 +219,11 @@ fn audit(stage: &Stage, story: &mut Story) -> Result<()> {
     story.step("For the auditor: export the custody log, and verify it with a public key alone");
     let export = stage.folder().join("custody.export");
     typed(story, stage.sealtape().args(["audit", "export"]).arg(&export))?;
+    let key = stage.folder().join("custody.pub");
+    std::fs::write(&key, typed(story, stage.sealtape().args(["audit", "key"]))?)?;
     let verify = |file: &Path| {
         let mut verify = stage.sealtape_elsewhere();
-        verify.args(["audit", "verify"]).arg(file).arg("--key").arg(stage.home().join("custody.pub"));
+        verify.args(["audit", "verify"]).arg(file).arg("--key-file").arg(&key);
         verify
     };
     story.say(&typed(story, &mut verify(&export))?);
