@@ -5,7 +5,9 @@
 
 pub mod cli;
 pub mod control;
+pub mod filter;
 pub mod pipeline;
+pub mod restore;
 pub mod seal;
 pub mod service;
 pub mod unit;

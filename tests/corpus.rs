@@ -3,6 +3,7 @@
 
 #[path = "support/corpus.rs"]
 mod case;
+#[path = "format_support/mod.rs"]
 mod support;
 
 use std::process::Command;

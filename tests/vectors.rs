@@ -1,6 +1,7 @@
 //! Known answers: the ciphers, HKDF and HMAC against the RFCs and Project Wycheproof, and every value of format version 1
 //! against `tests/vectors/format-1.json`, which an independent writer made.
 
+#[path = "format_support/mod.rs"]
 mod support;
 
 use hkdf::Hkdf;

@@ -1,6 +1,7 @@
 //! Keys, catalogue and custody of Sealtape.
 
 pub mod client;
+pub mod custody;
 mod frame;
 pub mod hex;
 pub mod pkcs11;

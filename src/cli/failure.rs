@@ -1,10 +1,12 @@
 //! How a command ends when it does not succeed.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
+use sealtape_drivers::image::ImageError;
 use sealtape_kms::client::ClientError;
 use sealtape_kms::protocol::RefusalCode;
 
@@ -101,7 +103,7 @@ impl Failure {
     }
 
     /// An operation on a file failed.
-    pub fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+    pub fn file(what: &str, path: &Path, error: &std::io::Error) -> Self {
         let (exit, mend) = match error.kind() {
             ErrorKind::NotFound => (Exit::Unknown, "check the path"),
             ErrorKind::PermissionDenied => {
@@ -214,6 +216,19 @@ impl From<ConfigError> for Failure {
 impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Self {
         split(Exit::Configuration, &error.to_string())
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        let text = error.to_string();
+        match error {
+            ImageError::Io { what, name, source } => Self::file(what, name.as_ref(), &source),
+            ImageError::Locked { .. } => split(Exit::Busy, &text),
+            ImageError::NotAnImage { .. } => split(Exit::Medium, &text),
+            ImageError::Damaged { .. } => split(Exit::Integrity, &text),
+            ImageError::Options { .. } => split(Exit::Usage, &text),
+        }
     }
 }
 

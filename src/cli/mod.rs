@@ -4,10 +4,14 @@
 //! (progress, errors) goes to stderr. Exit codes are those of [`failure::Exit`], also in `docs/cli.md`. No secret is taken
 //! from the command line or the environment, and none is printed.
 
+pub mod amcrypt;
+mod audit;
 mod drive;
 pub mod failure;
+mod image;
 mod manual;
 mod output;
+mod pipe;
 mod progress;
 mod run;
 mod table;
@@ -70,6 +74,16 @@ enum Command {
     /// Label, load, list and verify volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// Seal standard input to standard output, under a key of its own
+    Seal(pipe::Seal),
+    /// Open a sealed stream: standard input to standard output
+    Open(pipe::Open),
+    /// Export, verify and read the custody log
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Make and look into image files, the cartridges of file-backed drives
+    #[command(subcommand)]
+    Image(image::Image),
     /// Write a completion script for a shell to stdout
     Completions(manual::Completions),
     /// Write the manual pages into a folder
@@ -96,6 +110,10 @@ impl Command {
             Self::Run(command) => command.run(&global.home()?, output),
             Self::Drive(command) => command.run(&global.home()?, output),
             Self::Volume(command) => command.run(&global.home()?, output),
+            Self::Seal(command) => command.run(&global.home()?, output),
+            Self::Open(command) => command.run(&global.home()?, output),
+            Self::Audit(command) => command.run(|| global.home(), output),
+            Self::Image(command) => command.run(output),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(output),
         }

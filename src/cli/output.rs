@@ -21,6 +21,11 @@ impl Output {
         Self { json: global.json, quiet: global.quiet }
     }
 
+    /// Text, for programs without these options.
+    pub(super) fn plain() -> Self {
+        Self { json: false, quiet: true }
+    }
+
     /// Whether JSON is asked for.
     pub(super) fn json(&self) -> bool {
         self.json

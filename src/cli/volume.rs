@@ -275,9 +275,7 @@ fn labelled(report: &LabelReport) -> String {
         ("label", report.label.clone().unwrap_or_default()),
         ("barcode", report.barcode.clone().unwrap_or_default()),
         ("drive", report.drive.clone()),
-        ("pool", report.pool.clone()),
         ("suite", report.suite.clone()),
-        ("key on medium", if report.key_on_medium { "yes" } else { "no" }.into()),
     ];
     for made in &report.partitions {
         rows.push(("partition", format!("{}: generation {}, key {}", made.partition, made.generation, made.key_id)));

@@ -62,12 +62,8 @@ pub struct LabelReport {
     pub label: Option<String>,
     /// Its barcode.
     pub barcode: Option<String>,
-    /// Its pool.
-    pub pool: String,
     /// Its cipher suite.
     pub suite: String,
-    /// Whether a wrapped copy of the data key stands on the medium.
-    pub key_on_medium: bool,
     /// Its partitions. Each label was read back.
     pub partitions: Vec<PartitionLabelled>,
 }

@@ -87,6 +87,7 @@ struct Progress {
     /// Entries that the writer is done with, written or dropped.
     done: u64,
     bytes: usize,
+    bytes_written: u64,
     last: Option<RecordMark>,
     warning: Warning,
     failure: Option<PipelineFailure>,
@@ -129,6 +130,7 @@ impl WritePipeline {
                 submitted: 0,
                 done: 0,
                 bytes: 0,
+                bytes_written: 0,
                 last: None,
                 warning: Warning::None,
                 failure: None,
@@ -226,6 +228,11 @@ impl WritePipeline {
         (progress.submitted - progress.done, progress.bytes)
     }
 
+    /// Bytes of records that the drive took, ever.
+    pub fn bytes_written(&self) -> u64 {
+        lock(&self.shared.progress).bytes_written
+    }
+
     /// After a motion: forgets the last record, the warning and a failure. The window has to be drained.
     pub fn reset(&mut self) {
         let mut progress = self.shared.wait_until(|progress| progress.done == progress.submitted);
@@ -309,6 +316,7 @@ impl Shared {
                 progress.warning = progress.warning.max(warning);
                 if let Entry::Sealed(Ok(record)) = &entry {
                     progress.last = Some(*record.mark());
+                    progress.bytes_written += record.bytes().len() as u64;
                 }
             }
             Ok(_) => {

@@ -161,6 +161,9 @@ pub struct DriveConfig {
     /// Longest host block that the node offers.
     #[serde(default = "default_max_block")]
     pub max_block: ByteSize,
+    /// A file of faults that the file-backed drive injects. For tests of a site's own procedures only: it breaks backups.
+    #[serde(default)]
+    pub fault_plan: Option<PathBuf>,
 }
 
 /// How a drive is reached.

@@ -2,8 +2,10 @@
 
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, MediumType, Position};
 
+use uuid::Uuid;
+
 use super::refusals;
-use super::sealed::{Loaded, SealedTape};
+use super::sealed::{Beginning, Loaded, SealedTape};
 use crate::seal::{VolumeKind, VolumeLabel};
 use crate::volume::AccessLatch;
 use crate::volume::identity::BeginningOfPartition;
@@ -13,8 +15,19 @@ use crate::volume::identity::BeginningOfPartition;
 pub struct LabelRequest {
     /// The key authority's ticket.
     pub ticket: String,
-    /// Label over whatever stands there. Without it only a blank medium is labelled.
-    pub overwrite: bool,
+    /// What may be given up.
+    pub overwrite: Overwrite,
+}
+
+/// What an operator permits to be labelled over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Overwrite {
+    /// Nothing: the medium has to be blank.
+    Nothing,
+    /// This sealed volume and no other.
+    Volume(Uuid),
+    /// Whatever is not a sealed volume that can be told: clear data, a damaged label.
+    Clear,
 }
 
 impl SealedTape {
@@ -44,6 +57,7 @@ impl SealedTape {
         latch.lock(format!("drive {}: labelling was not finished; label again", self.name));
         self.loaded = Some(Loaded {
             label: None,
+            beginning: Beginning::Sealed,
             label_blocks: vec![None; usize::from(volume.partitions)],
             latch,
             partitions: (0..volume.partitions).map(|_| None).collect(),
@@ -84,18 +98,23 @@ impl SealedTape {
                 ));
             }
         }
-        if request.overwrite || self.is_blank()? {
+        let present = self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref()).map(|label| label.volume);
+        let permitted = match (request.overwrite, present) {
+            (Overwrite::Volume(volume), Some(present)) => volume == present,
+            (Overwrite::Clear, None) => true,
+            (Overwrite::Nothing, _) | (Overwrite::Volume(_), None) | (Overwrite::Clear, Some(_)) => self.is_blank()?,
+        };
+        if permitted {
             return Ok(());
         }
         self.return_to_host_beginning(0)?;
-        let what = match self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref()) {
-            Some(label) => format!("it holds the sealed volume {}", label.volume),
-            None => "it is not blank".to_owned(),
+        let what = match present {
+            Some(volume) => format!(
+                "it holds the sealed volume {volume}; to give that up: sealtape volume label --overwrite {volume}"
+            ),
+            None => "it is not blank; to give up what it holds: sealtape volume label --overwrite clear".to_owned(),
         };
-        Err(refusals::read_only(&format!(
-            "drive {}: the medium was not labelled, since {what}. To give up what it holds, add --overwrite",
-            self.name
-        )))
+        Err(refusals::read_only(&format!("drive {}: the medium was not labelled, since {what}", self.name)))
     }
 
     fn is_blank(&mut self) -> Result<bool, DriveError> {

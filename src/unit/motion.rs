@@ -22,6 +22,7 @@ impl SealedTape {
     fn after_motion(&mut self) {
         self.pipeline.reset();
         self.write_blocked = None;
+        self.unsynchronised_objects = 0;
         if let Err(error) = self.mark.clear() {
             tracing::error!(path = %self.mark.path().display(), %error, "the mark of unsynchronised records cannot be removed");
         }
@@ -278,16 +279,7 @@ impl TapeDrive for SealedTape {
     fn erase(&mut self, long: bool) -> Result<(), DriveError> {
         self.check_writable()?;
         self.settle()?;
-        match self.state().and_then(|state| state.plan_filemark()) {
-            Some(WritePlan::NewGeneration) => self.write_new_generation()?,
-            Some(_) => {
-                return Err(super::refusals::read_only(&format!(
-                    "drive {}: the volume's pool is append-only",
-                    self.name
-                )));
-            }
-            None => {}
-        }
+        self.prepare_filemark()?;
         self.confirm_drive_position()?;
         self.set_mark()?;
         let erased = self.drive().erase(long);

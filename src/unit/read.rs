@@ -109,6 +109,7 @@ impl SealedTape {
             }
             Err(refusal) => {
                 self.plain.zeroize();
+                self.records_refused += 1;
                 let object = self.state().map(|state| state.chain().object()).unwrap_or_default();
                 if let Some(state) = self.state_mut() {
                     state.pass_refused(refusal);

@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::refusals;
 use super::unsynchronised::UnsynchronisedMark;
 use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
+use crate::seal::chain::Before;
 use crate::seal::opener::CipherCache;
-use crate::seal::{LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, VolumeLabel};
+use crate::seal::{LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, SessionId, Suite, VolumeLabel};
 use crate::volume::identity::{GENERATION_OBJECT, RawObject, SealedBeginning, classify};
 use crate::volume::keys::{KeyRights, KnownEnd};
 use crate::volume::{
@@ -38,25 +39,70 @@ pub struct LoadReport {
     pub access: Access,
 }
 
+/// The generation in use, for an operator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GenerationStatus {
+    /// Its number.
+    pub number: u32,
+    /// The data key's name.
+    pub key_id: Uuid,
+    /// Its suite.
+    pub suite: Suite,
+}
+
+/// What the medium begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Beginning {
+    /// Nothing.
+    Blank,
+    /// Something clear.
+    Clear,
+    /// A volume label.
+    Sealed,
+    /// A damaged label, or nothing that the drive can read.
+    Unreadable,
+}
+
 /// What an operator is told of a unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnitStatus {
+    /// What the medium begins with; `None` when nothing is loaded.
+    pub beginning: Option<Beginning>,
     /// The loaded volume's label.
     pub label: Option<VolumeLabel>,
-    /// Number of the generation in the current partition and the id of its key.
-    pub generation: Option<(u32, Uuid)>,
+    /// The generation in the current partition.
+    pub generation: Option<GenerationStatus>,
     /// Where the host stands.
     pub position: Option<Position>,
+    /// Filemarks before it.
+    pub filemarks: Option<u64>,
+    /// The end of data is known to be here.
+    pub at_end_of_data: bool,
     /// What the host may do; `None` when nothing is loaded.
     pub access: Option<Access>,
-    /// Acknowledged records that no synchronising command has covered.
-    pub unsynchronised: bool,
-    /// A deferred error or an unclean stop: writes fail until the host rewinds or locates.
-    pub write_blocked: bool,
+    /// Acknowledged objects that no synchronising command has covered.
+    pub unsynchronised_objects: u64,
+    /// A deferred error or an unclean stop: writes fail until the host rewinds or locates, for this reason.
+    pub write_blocked: Option<String>,
     /// Entries and bytes in the window.
     pub window: (u64, usize),
+    /// Bytes of sealed records that the drive took since the service started.
+    pub medium_bytes_written: u64,
+    /// Records that were refused since the service started.
+    pub records_refused: u64,
     /// The catalogue was not told yet what stands on the medium.
     pub catalogue_behind: bool,
+}
+
+/// Whether the end of data is where it belongs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EndCheck {
+    /// It is where the last synchronisation left it.
+    Proven,
+    /// Nothing says where it belongs, and why.
+    NotProven(String),
+    /// It is not where the catalogue has it.
+    Wrong(String),
 }
 
 /// A loaded cartridge.
@@ -65,6 +111,7 @@ pub(super) struct Loaded {
     pub(super) label: Option<VolumeLabel>,
     /// The label blocks of the partitions that were identified, as they stand on the medium.
     pub(super) label_blocks: Vec<Option<Box<[u8; LABEL_LEN]>>>,
+    pub(super) beginning: Beginning,
     pub(super) latch: AccessLatch,
     /// Partitions that were identified so far.
     pub(super) partitions: Vec<Option<PartitionState>>,
@@ -86,6 +133,8 @@ pub struct SealedTape {
     pub(super) write_blocked: Option<DriveError>,
     pub(super) host_synchronous: bool,
     pub(super) catalogue_behind: bool,
+    pub(super) unsynchronised_objects: u64,
+    pub(super) records_refused: u64,
     pub(super) ciphers: CipherCache,
     pub(super) raw: Vec<u8>,
     pub(super) plain: Vec<u8>,
@@ -119,6 +168,8 @@ impl SealedTape {
             write_blocked,
             host_synchronous: false,
             catalogue_behind: false,
+            unsynchronised_objects: 0,
+            records_refused: 0,
             ciphers: CipherCache::default(),
             raw: Vec::new(),
             plain: Vec::new(),
@@ -137,21 +188,62 @@ impl SealedTape {
 
     /// What an operator is told.
     pub fn status(&self) -> UnitStatus {
-        let state = self.loaded.as_ref().and_then(|loaded| loaded.state());
+        let loaded = self.loaded.as_ref();
+        let state = loaded.and_then(|loaded| loaded.state());
+        let placed = state.filter(|_| loaded.is_some_and(|loaded| loaded.position_known));
         UnitStatus {
-            label: self.loaded.as_ref().and_then(|loaded| loaded.label.clone()),
-            generation: state
-                .and_then(|state| state.generation())
-                .map(|generation| (generation.scope().generation, generation.key_id)),
-            position: self.loaded.as_ref().and_then(|loaded| {
-                let object = loaded.position_known.then(|| loaded.state())??.chain().object();
-                Some(Position { partition: loaded.current, object })
+            beginning: loaded.map(|loaded| loaded.beginning),
+            label: loaded.and_then(|loaded| loaded.label.clone()),
+            generation: state.and_then(|state| state.generation()).map(|generation| GenerationStatus {
+                number: generation.scope().generation,
+                key_id: generation.key_id,
+                suite: generation.scope().suite,
             }),
-            access: self.loaded.as_ref().map(|loaded| loaded.latch.access()),
-            unsynchronised: self.mark.is_set(),
-            write_blocked: self.write_blocked.is_some(),
+            position: loaded
+                .zip(placed)
+                .map(|(loaded, state)| Position { partition: loaded.current, object: state.chain().object() }),
+            filemarks: placed.and_then(|state| state.chain().filemarks()),
+            at_end_of_data: placed.is_some_and(PartitionState::is_at_end_of_data),
+            access: loaded.map(|loaded| loaded.latch.access()),
+            unsynchronised_objects: self.unsynchronised_objects,
+            write_blocked: self.write_blocked.as_ref().map(|error| error.message.clone()),
             window: self.pipeline.fill(),
+            medium_bytes_written: self.pipeline.bytes_written(),
+            records_refused: self.records_refused,
             catalogue_behind: self.catalogue_behind,
+        }
+    }
+
+    /// Whether a cartridge is loaded.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.is_some()
+    }
+
+    /// The session of the record that stands before the present place, if that was verified.
+    pub fn last_session(&self) -> Option<SessionId> {
+        match self.state()?.chain().before() {
+            Before::Record(mark) => Some(mark.session),
+            Before::Beginning | Before::Earlier(_) | Before::Unknown => None,
+        }
+    }
+
+    /// At the end of data: whether it is where the catalogue has it.
+    pub fn check_end_here(&self) -> EndCheck {
+        let Some(state) = self.state() else { return EndCheck::NotProven("no generation is open".into()) };
+        let object = state.chain().object();
+        match state.generation().and_then(|generation| generation.known_end) {
+            None => EndCheck::NotProven("no synchronised end of data of this generation is in the catalogue".into()),
+            Some(end) if object < end.object => {
+                EndCheck::Wrong(format!("{}: {object} objects, the catalogue has {}", Refusal::CutShort, end.object))
+            }
+            Some(end) if object > end.object => EndCheck::NotProven(format!(
+                "the catalogue knows {} objects; what follows was never synchronised",
+                end.object
+            )),
+            Some(end) if state.chain().filemarks().is_some_and(|filemarks| filemarks != end.filemarks) => {
+                EndCheck::Wrong(format!("{}: the catalogue has {}", Refusal::WrongFilemarks, end.filemarks))
+            }
+            Some(_) => EndCheck::Proven,
         }
     }
 
@@ -187,6 +279,7 @@ impl SealedTape {
         let status = self.drive().medium_status()?;
         let mut loaded = Loaded {
             label: None,
+            beginning: Beginning::Unreadable,
             label_blocks: vec![None; usize::from(status.partitions)],
             latch: AccessLatch::default(),
             partitions: (0..status.partitions).map(|_| None).collect(),
@@ -238,18 +331,26 @@ impl SealedTape {
         let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded_in(&name))?;
         loaded.current = partition;
         loaded.position_known = false;
+        if partition == 0 {
+            loaded.beginning = match &beginning {
+                BeginningOfPartition::Blank => Beginning::Blank,
+                BeginningOfPartition::Foreign => Beginning::Clear,
+                BeginningOfPartition::Unreadable(_) => Beginning::Unreadable,
+                BeginningOfPartition::LabelOnly { .. } | BeginningOfPartition::Sealed(_) => Beginning::Sealed,
+            };
+        }
         match beginning {
             BeginningOfPartition::Blank => loaded.latch.lock(format!(
                 "drive {name}: the medium is blank and has no label; label it first: sealtape volume label {name}"
             )),
             BeginningOfPartition::Foreign => loaded.latch.lock(format!(
                 "drive {name}: {}; nothing clear is read or written here. To make it a sealed volume, and lose what \
-                 it holds: sealtape volume label {name} --overwrite",
+                 it holds: sealtape volume label {name} --overwrite clear",
                 Refusal::Foreign.words()
             )),
             BeginningOfPartition::Unreadable(refusal) => loaded.latch.lock(format!(
                 "drive {name}: {refusal}. Clean the drive and load again; if the volume is to be given up: sealtape \
-                 volume label {name} --overwrite"
+                 volume label {name} --overwrite clear"
             )),
             BeginningOfPartition::LabelOnly { label, label_block, refusal } => {
                 self.open_label_only(partition, label, label_block, refusal);

@@ -47,6 +47,7 @@ impl SealedTape {
                 if let Some(state) = self.state_mut() {
                     state.pass_submitted();
                 }
+                self.unsynchronised_objects += 1;
                 Ok(host_warning(warning))
             }
             Err(error) => Err(self.submit_failed(error)),
@@ -58,11 +59,7 @@ impl SealedTape {
             return self.synchronise();
         }
         self.check_writable()?;
-        match self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_filemark() {
-            None => {}
-            Some(WritePlan::NewGeneration) => self.write_new_generation()?,
-            Some(_) => return Err(self.not_at_end_of_data()),
-        }
+        self.prepare_filemark()?;
         self.confirm_drive_position()?;
         self.set_mark()?;
         if immediate {
@@ -71,6 +68,7 @@ impl SealedTape {
                     if let Some(state) = self.state_mut() {
                         state.pass_written_filemarks(count);
                     }
+                    self.unsynchronised_objects += u64::from(count);
                     Ok(host_warning(warning))
                 }
                 Err(error) => Err(self.submit_failed(error)),
@@ -87,6 +85,16 @@ impl SealedTape {
                 Ok(host_warning(warning))
             }
             Err(error) => Err(self.drive_failed(error)),
+        }
+    }
+
+    /// Carries out what a filemark (or an erasure) at this place needs before it.
+    pub(super) fn prepare_filemark(&mut self) -> Result<(), DriveError> {
+        match self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_filemark() {
+            None | Some(WritePlan::Continue | WritePlan::OpenSession { .. }) => Ok(()),
+            Some(WritePlan::NewGeneration) => self.write_new_generation(),
+            Some(WritePlan::ConfirmBefore) => self.confirm_before(),
+            Some(WritePlan::NotAtEndOfData) => Err(self.not_at_end_of_data()),
         }
     }
 
@@ -112,12 +120,16 @@ impl SealedTape {
 
     /// A synchronising command covered everything: the catalogue learns the end of data, the mark goes.
     fn synchronised(&mut self) {
+        self.unsynchronised_objects = 0;
         let report = self.state().and_then(|state| {
             let generation = state.generation()?;
-            let end = state.known_end().filter(|end| end.session_ordinal > 0)?;
+            let end = state.known_end()?;
             Some(SyncReport { scope: *generation.scope(), key_id: generation.key_id, end })
         });
         if let Some(report) = report {
+            if let Some(state) = self.state_mut() {
+                state.remember_end(report.end);
+            }
             self.catalogue_behind = match self.keys.record_sync(&report) {
                 Ok(()) => false,
                 Err(error) => {

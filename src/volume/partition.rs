@@ -35,6 +35,8 @@ pub struct Generation {
     pub key_id: Uuid,
     /// The pool's policy.
     pub policy: VolumePolicy,
+    /// The end of data at the last synchronisation, as the catalogue has it.
+    pub known_end: Option<KnownEnd>,
     sessions: Option<SessionMap>,
 }
 
@@ -72,15 +74,17 @@ pub struct PartitionState {
 impl PartitionState {
     /// A partition whose generation was released. The host stands at its beginning.
     pub fn loaded(loaded: LoadedGeneration, key_id: Uuid, first_session_ordinal: u32) -> Self {
+        let known_end = loaded.content.as_ref().and_then(|content| content.end);
         let sessions = loaded.content.map(|content| SessionMap::new(&content.sessions));
-        let generation = Generation { keys: loaded.keys, key_id, policy: loaded.policy, sessions };
+        let generation = Generation { keys: loaded.keys, key_id, policy: loaded.policy, known_end, sessions };
         Self::at_beginning(Some(generation), first_session_ordinal)
     }
 
     /// A partition whose generation was just written.
     pub fn new_generation(new: NewGeneration) -> Self {
         let sessions = Some(SessionMap::default());
-        let generation = Generation { keys: new.keys, key_id: new.key_id, policy: new.policy, sessions };
+        let generation =
+            Generation { keys: new.keys, key_id: new.key_id, policy: new.policy, known_end: None, sessions };
         let mut state = Self::at_beginning(Some(generation), new.first_session_ordinal);
         state.at_end_of_data = true;
         state
@@ -145,7 +149,10 @@ impl PartitionState {
         if self.generation.is_none() {
             return Some(WritePlan::NewGeneration);
         }
-        self.plan_overwrite()
+        // Without the record before, the catalogue could not be told afterwards what stands on the medium.
+        let known = self.before_in_flight
+            || matches!(self.chain.before(), Before::Beginning | Before::Record(_)) && self.chain.filemarks().is_some();
+        self.plan_overwrite().or((!known).then_some(WritePlan::ConfirmBefore))
     }
 
     fn plan_overwrite(&self) -> Option<WritePlan> {
@@ -223,6 +230,16 @@ impl PartitionState {
             Before::Unknown | Before::Earlier(_) => return None,
         };
         Some(KnownEnd { object: self.chain.object(), filemarks, last_record, session_ordinal })
+    }
+
+    /// A synchronising command covered everything up to here.
+    pub fn remember_end(&mut self, end: KnownEnd) {
+        if let Some(generation) = &mut self.generation {
+            generation.known_end = Some(end);
+            if let Some(sessions) = &mut generation.sessions {
+                sessions.end_with(end.session_ordinal);
+            }
+        }
     }
 
     /// The session ends: the tape moved, something failed, or the direction turned.

@@ -27,6 +27,7 @@ pub struct SessionExtent {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SessionMap {
     sessions: Vec<SessionExtent>,
+    used: bool,
 }
 
 impl SessionMap {
@@ -60,9 +61,16 @@ impl SessionMap {
         self.sessions.retain(|session| session.ordinal >= ordinal || session.first_object < first_object);
     }
 
+    /// A synchronising command covered everything, and the last record on the medium is of session `ordinal` (0: there
+    /// is no record): no later session has a record there, and none of them will write again.
+    pub fn end_with(&mut self, ordinal: u32) {
+        self.used |= !self.sessions.is_empty();
+        self.sessions.retain(|session| session.ordinal <= ordinal);
+    }
+
     /// Whether any session was ever opened in the generation.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.sessions.is_empty() && !self.used
     }
 
     /// Whether a verified record with this header may stand at its place.

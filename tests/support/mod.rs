@@ -1,35 +1,99 @@
-//! What the tests over vectors and corpus share.
+//! Drives served as nodes in a folder of their own, and real programs that use them.
+
+pub(crate) mod programs;
+#[macro_use]
+pub(crate) mod suite;
+pub(crate) mod tape;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde_json::Value;
+use sealtape::unit::st::{StNode, StOptions};
+use sealtape_drivers::fuse::{DriveNodes, MountOptions, Mounted, TapeNode, mount};
+use sealtape_drivers::medium::TapeDrive;
 
-/// The root of the repository.
-pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+/// Makes a drive with a blank cartridge of `capacity` bytes loaded. `scratch` is an empty folder of
+/// its own, which lives as long as the drive.
+pub(crate) type MakeDrive = dyn Fn(&Path, u64) -> Box<dyn TapeDrive> + Sync;
+
+/// Where `/dev/fuse` cannot be opened there is nothing to test.
+pub(crate) fn fuse_is_here() -> bool {
+    let here = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    if let Err(error) = &here {
+        eprintln!("SKIPPED: /dev/fuse: {error}");
+    }
+    here.is_ok()
 }
 
-/// A JSON file of the repository.
-pub(crate) fn json(path: &str) -> Value {
-    let path = repository().join(path);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+/// Some drives, mounted. Dropping it unmounts.
+pub(crate) struct Station {
+    // Dropped in this order: the mount before the folders it stands on.
+    mounted: Mounted,
+    nodes: Vec<Arc<StNode>>,
+    scratch: tempfile::TempDir,
 }
 
-/// The bytes of a hexadecimal string.
-pub(crate) fn hex(value: &Value) -> Vec<u8> {
-    let digits = value.as_str().unwrap_or_else(|| panic!("{value} is no string"));
-    assert!(digits.len().is_multiple_of(2), "{digits} has an odd length");
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal")).collect()
-}
+impl Station {
+    /// `drives` drives with cartridges of `capacity` bytes.
+    pub(crate) fn new(make: &MakeDrive, drives: usize, capacity: u64) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let drives = (0..drives)
+            .map(|number| {
+                let folder = scratch.path().join(format!("drive{number}"));
+                std::fs::create_dir(&folder).unwrap();
+                make(&folder, capacity)
+            })
+            .collect();
+        Self::over(scratch, drives)
+    }
 
-/// As [`hex`], of a known length.
-pub(crate) fn hex_array<const N: usize>(value: &Value) -> [u8; N] {
-    hex(value).try_into().unwrap_or_else(|bytes: Vec<u8>| panic!("{} bytes, not {N}", bytes.len()))
-}
+    /// These drives.
+    pub(crate) fn of(drives: Vec<Box<dyn TapeDrive>>) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), drives)
+    }
 
-/// A number that fits.
-pub(crate) fn number<T: TryFrom<u64>>(value: &Value) -> T {
-    let number = value.as_u64().unwrap_or_else(|| panic!("{value} is no number"));
-    T::try_from(number).unwrap_or_else(|_| panic!("{number} is too large"))
+    fn over(scratch: tempfile::TempDir, drives: Vec<Box<dyn TapeDrive>>) -> Self {
+        let nodes: Vec<Arc<StNode>> = drives
+            .into_iter()
+            .enumerate()
+            .map(|(number, drive)| Arc::new(StNode::new(format!("tape{number}"), drive, StOptions::default())))
+            .collect();
+        let folder = scratch.path().join("nodes");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::create_dir(scratch.path().join("work")).unwrap();
+        let drives = (0..).zip(&nodes).map(|(number, node)| DriveNodes {
+            number,
+            name: format!("tape{number}"),
+            node: Arc::clone(node) as Arc<dyn TapeNode>,
+        });
+        let mounted = mount(&folder, drives.collect(), &MountOptions::default()).unwrap();
+        Self { mounted, nodes, scratch }
+    }
+
+    /// `nstN`.
+    pub(crate) fn nst(&self, number: usize) -> PathBuf {
+        self.mounted.nodes()[number].non_rewinding.clone()
+    }
+
+    /// `stN`.
+    pub(crate) fn st(&self, number: usize) -> PathBuf {
+        self.mounted.nodes()[number].rewinding.clone()
+    }
+
+    pub(crate) fn node(&self, number: usize) -> &StNode {
+        &self.nodes[number]
+    }
+
+    pub(crate) fn mounted(&self) -> &Mounted {
+        &self.mounted
+    }
+
+    /// A folder for the programs' files.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.scratch.path().join("work")
+    }
+
+    pub(crate) fn stop(self) -> std::io::Result<()> {
+        self.mounted.stop()
+    }
 }

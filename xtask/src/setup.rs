@@ -34,6 +34,7 @@ const TEST: &[Need] = &[
     Need { package: "amanda-client", shown_by: &["amfetchdump"] },
     Need { package: "libencode-locale-perl", shown_by: &["/usr/share/perl5/Encode/Locale.pm"] },
     Need { package: "bacula-sd", shown_by: &["btape"] },
+    Need { package: "systemd", shown_by: &["systemd-analyze"] },
     Need { package: "python3-venv", shown_by: &[PYTHON_WITH_PIP] },
 ];
 
@@ -41,6 +42,7 @@ const TEST: &[Need] = &[
 const PYTHON_WITH_PIP: &str = "python3 -m ensurepip";
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_MARK: &str = "# Of `cargo xtask setup`, for as long as it installs packages.";
 
 /// What the demo needs.
 pub(crate) fn for_demo() -> Result<()> {
@@ -79,7 +81,7 @@ fn packages<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {
     }
     for need in missing {
         if let Some(sign) = need.shown_by.iter().find(|sign| !is_there(sign)) {
-            bail!("package {} is installed, but {sign} is not there", need.package);
+            bail!("{sign} is not there though package {0} is: apt-get install --reinstall {0}", need.package);
         }
     }
     Ok(())
@@ -104,18 +106,22 @@ fn apt<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<()> {
 }
 
 /// Amanda and Bacula bring daemons (a super server, a mail system) that no test uses: while packages
-/// are installed they are kept from starting, by Debian's own means, which is taken away again.
+/// are installed they are kept from starting, by Debian's own means, which is taken away again. Should this
+/// process be killed before that, the policy allows everything as soon as the process is gone.
 struct ServicesStayDown {
     ours: bool,
 }
 
 impl ServicesStayDown {
     fn ensure() -> Result<Self> {
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
-        match made {
+        let script = format!("#!/bin/sh\n{POLICY_MARK}\n[ -d /proc/{} ] && exit 101\nexit 0\n", std::process::id());
+        if std::fs::read_to_string(POLICY).is_ok_and(|left| left.contains(POLICY_MARK)) {
+            std::fs::remove_file(POLICY).context(POLICY)?;
+        }
+        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY) {
             Ok(mut file) => {
                 let guard = Self { ours: true };
-                file.write_all(b"#!/bin/sh\nexit 101\n").context(POLICY)?;
+                file.write_all(script.as_bytes()).context(POLICY)?;
                 file.set_permissions(std::fs::Permissions::from_mode(0o755)).context(POLICY)?;
                 Ok(guard)
             }
@@ -131,7 +137,7 @@ impl Drop for ServicesStayDown {
         if self.ours
             && let Err(error) = std::fs::remove_file(POLICY)
         {
-            eprintln!("set-up: {POLICY} keeps services from starting, remove it: {error}");
+            eprintln!("set-up: {POLICY} cannot be removed: {error}");
         }
     }
 }

@@ -41,8 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command::build(options.profile)?;
     }
     let stage = Stage::set(options.profile)?;
-    let mut story = Story::begin(stage.folder());
-    println!("Sealtape demo, everything below … = {}", stage.folder().display());
+    let mut story = Story::begin(stage.folder(), &command::binaries(options.profile)?);
 
     let tape = stage.folder().join("A00001L8.tape");
     let spare = stage.folder().join("A00002L8.tape");
@@ -61,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     story.end();
     if options.keep {
-        tell_what_next(&stage, &spare);
+        tell_what_next(&stage, &spare)?;
     }
     Ok(())
 }
@@ -93,7 +92,7 @@ fn found(stage: &Stage, story: &mut Story) -> Result<()> {
     story.step("Start the services: the key authority with its PKCS#11 worker, and the data path");
     story.typed(stage.sealtape().arg("run"));
     let waited = stage.start_services()?;
-    story.say(&format!("both answer, and {} is there, after {}", stage.node().display(), seconds(waited)));
+    story.say(&format!("both answer, and {} is there, after {}", stage.node()?.display(), seconds(waited)));
     Ok(())
 }
 
@@ -105,7 +104,7 @@ fn label(stage: &Stage, story: &mut Story, tape: &Path, spare: &Path) -> Result<
         typed(story, &mut create)?;
     }
     typed(story, stage.sealtape().args(["volume", "load", "drive0"]).arg(tape))?;
-    let label = ["volume", "label", "drive0", "--label", "DEMO-1", "--barcode", "A00001L8"];
+    let label = ["volume", "label", "drive0", "DEMO-1", "--barcode", "A00001L8"];
     story.say(&typed(story, stage.sealtape().args(label))?);
     Ok(())
 }
@@ -117,10 +116,10 @@ fn tar(operation: &str, tape: &Path) -> Command {
     tar
 }
 
-fn mt(stage: &Stage, operation: &[&str]) -> Command {
+fn mt(stage: &Stage, operation: &[&str]) -> Result<Command> {
     let mut mt = Command::new("mt-st");
-    mt.arg("-f").arg(stage.node()).args(operation);
-    mt
+    mt.arg("-f").arg(stage.node()?).args(operation);
+    Ok(mt)
 }
 
 fn name_list(stage: &Stage) -> PathBuf {
@@ -131,18 +130,18 @@ fn write(stage: &Stage, story: &mut Story, sample: &Sample) -> Result<()> {
     story.step("Write two archives with GNU tar, which knows nothing of this");
     let list = name_list(stage);
     sample.write_list(&list)?;
-    let mut create = tar("--create", &stage.node());
+    let mut create = tar("--create", stage.node()?);
     create.args(["--directory", "/", "--null", "--files-from"]).arg(&list);
     let (_, took) = timed(|| typed(story, &mut create))?;
     story.figure("files written", grouped(sample.files.len() as u64));
     story.figure("written and synchronised", rate(sample.bytes, took));
 
-    let mut second = tar("--create", &stage.node());
+    let mut second = tar("--create", stage.node()?);
     second.arg("--directory").arg(command::root()).args(["Cargo.toml", "Cargo.lock"]);
     typed(story, &mut second)?;
-    typed(story, &mut mt(stage, &["rewind"]))?;
-    typed(story, &mut mt(stage, &["fsf", "1"]))?;
-    let names = typed(story, &mut tar("--list", &stage.node()))?;
+    typed(story, &mut mt(stage, &["rewind"])?)?;
+    typed(story, &mut mt(stage, &["fsf", "1"])?)?;
+    let names = typed(story, &mut tar("--list", stage.node()?))?;
     ensure!(names == "Cargo.toml\nCargo.lock\n", "the second archive lists {names:?}");
     story.say("the second archive, behind one filemark, lists its two files");
     Ok(())
@@ -197,16 +196,16 @@ fn label_at(tape: &Path) -> Result<u64> {
 
 fn read_back(stage: &Stage, story: &mut Story, sample: &Sample) -> Result<()> {
     story.step("Read it back through the node, and compare");
-    typed(story, &mut mt(stage, &["rewind"]))?;
-    let mut compare = tar("--compare", &stage.node());
+    typed(story, &mut mt(stage, &["rewind"])?)?;
+    let mut compare = tar("--compare", stage.node()?);
     compare.args(["--directory", "/"]);
     let (_, took) = timed(|| typed(story, &mut compare))?;
     story.figure("read and compared by tar", rate(sample.bytes, took));
 
-    typed(story, &mut mt(stage, &["rewind"]))?;
+    typed(story, &mut mt(stage, &["rewind"])?)?;
     let folder = stage.folder().join("restored");
     std::fs::create_dir(&folder)?;
-    let mut extract = tar("--extract", &stage.node());
+    let mut extract = tar("--extract", stage.node()?);
     extract.arg("--directory").arg(&folder);
     let (_, took) = timed(|| typed(story, &mut extract))?;
     story.figure("restored by tar", rate(sample.bytes, took));
@@ -319,14 +318,13 @@ fn keep(stage: &Stage, story: &mut Story, tape: &Path) -> Result<()> {
     Ok(())
 }
 
-fn tell_what_next(stage: &Stage, spare: &Path) {
+fn tell_what_next(stage: &Stage, spare: &Path) -> Result<()> {
     let sealtape = shown(&stage.sealtape());
-    let node = stage.node();
-    let node = node.display();
+    let node = stage.node()?.display();
     let pid = stage.leave_standing();
     println!("\nTo play with it:");
     println!("    mt-st -f {node} rewind; tar -b {TAR_BLOCKING} -tvf {node} | head");
-    println!("    {sealtape} status");
+    println!("    {sealtape} drive status");
     println!("    {sealtape} volume list");
     println!("    {sealtape} audit show");
     println!("    {sealtape} volume unload drive0 && {sealtape} volume load drive0 {}", spare.display());
@@ -334,4 +332,5 @@ fn tell_what_next(stage: &Stage, spare: &Path) {
     if let Some(pid) = pid {
         println!("    kill {pid} && rm -r {}", stage.folder().display());
     }
+    Ok(())
 }

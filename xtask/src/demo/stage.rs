@@ -2,21 +2,27 @@
 //! whatever happens: at the end, on an error, on Ctrl-C and on SIGTERM.
 
 use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, geteuid};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::{self, Profile, output};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
+
+/// Leaves room for `/PID/home/run/` and the longest name of a socket.
+const LONGEST_FOLDER: usize = 60;
 
 /// Beside the folder of a demo that was left running: the process to stop.
 const PID_FILE: &str = "service.pid";
@@ -32,25 +38,25 @@ struct Standing {
 pub(crate) struct Stage {
     folder: PathBuf,
     sealtape: PathBuf,
+    node: OnceLock<PathBuf>,
     standing: Arc<Mutex<Standing>>,
 }
 
 impl Stage {
-    /// A fresh folder below the target folder. Must be called before any thread is started, since the
-    /// signals that end a program are from here on waited for by one thread.
+    /// A fresh folder below the target folder. From here on the signals that end a program clean up first.
     pub(crate) fn set(profile: Profile) -> Result<Self> {
         let sealtape = command::binaries(profile)?.join("sealtape");
         if !sealtape.is_file() {
             bail!("{} is not built; leave out --no-build", sealtape.display());
         }
-        let demos = command::target()?.join("demo");
+        let demos = demos()?;
         sweep(&demos)?;
         let folder = demos.join(std::process::id().to_string());
-        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
 
         let standing = Arc::new(Mutex::new(Standing { services: None, folder: Some(folder.clone()) }));
         take_down_on_signal(Arc::clone(&standing))?;
-        Ok(Self { folder, sealtape, standing })
+        Ok(Self { folder, sealtape, node: OnceLock::new(), standing })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -61,9 +67,9 @@ impl Stage {
         self.folder.join("home")
     }
 
-    /// The node of the first drive that does not rewind when it is closed.
-    pub(crate) fn node(&self) -> PathBuf {
-        self.home().join("drives/nst0")
+    /// The node of the first drive that does not rewind when it is closed, as the data path tells it.
+    pub(crate) fn node(&self) -> Result<&Path> {
+        self.node.get().map(PathBuf::as_path).context("the services are not started")
     }
 
     /// `sealtape --home HOME`, to be completed.
@@ -98,16 +104,24 @@ impl Stage {
             {
                 return Err(anyhow!("the services ended at once ({status}):\n{}", tail(&log)));
             }
-            if self.node().exists() && output(self.sealtape().args(["status", "--json"])).is_ok() {
+            if let Some(node) = self.ask_for_node()
+                && node.exists()
+            {
+                self.node.get_or_init(|| node);
                 return Ok(began.elapsed());
             }
             if began.elapsed() > START_LIMIT {
-                let node = self.node();
-                let limit = START_LIMIT.as_secs();
-                bail!("no answer from the services, or no {}, in {limit} s:\n{}", node.display(), tail(&log));
+                bail!("no answer from the services, or no node, in {} s:\n{}", START_LIMIT.as_secs(), tail(&log));
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Nothing as long as the data path does not answer.
+    fn ask_for_node(&self) -> Option<PathBuf> {
+        let drives = output(self.sealtape().args(["drive", "list", "--json"])).ok()?;
+        let drives: serde_json::Value = serde_json::from_str(&drives).ok()?;
+        drives[0]["nodes"]["non_rewinding"].as_str().map(PathBuf::from)
     }
 
     /// Stops them as an operator would, and insists on a clean exit.
@@ -182,6 +196,26 @@ fn remove(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))
 }
 
+/// The folder of all demos. Sockets have short paths (108 bytes), so a checkout deep down cannot hold it.
+fn demos() -> Result<PathBuf> {
+    let below_target = command::target()?.join("demo");
+    let folder = if below_target.as_os_str().len() <= LONGEST_FOLDER {
+        below_target
+    } else {
+        std::env::temp_dir().join(format!("sealtape-demo-{}", geteuid()))
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| folder.display().to_string())?;
+    let found = folder.symlink_metadata().with_context(|| folder.display().to_string())?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() {
+        bail!("{} is not a folder of this user; remove it", folder.display());
+    }
+    Ok(folder)
+}
+
 /// Removes what earlier demos left that could not clean up; one that still runs is left alone.
 fn sweep(demos: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(demos) else { return Ok(()) };
@@ -209,19 +243,25 @@ fn running(folder: &Path) -> Option<u32> {
 }
 
 fn take_down_on_signal(standing: Arc<Mutex<Standing>>) -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    // Blocked here, and so in every thread started later; programs are started with a clear mask.
-    signals.thread_block().context("blocking signals")?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    drop(entered);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let Ok(signal) = signals.wait() else { return };
-        eprintln!("\ndemo: {signal}, cleaning up");
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = hangup.recv() => SignalKind::hangup(),
+            }
+        });
+        eprintln!("\ndemo: interrupted, cleaning up");
         // The lock stays held: the story does not go on while its stage is taken down.
         let mut standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
         take_down(&mut standing);
-        std::process::exit(128 + signal as i32);
+        std::process::exit(128 + number.as_raw_value());
     })?;
     Ok(())
 }

@@ -9,13 +9,16 @@ use crate::command::shown;
 pub(crate) struct Story {
     step: usize,
     began: Instant,
-    folder: String,
+    /// Long paths, and how they are shown.
+    short: [(String, &'static str); 2],
     figures: Vec<(&'static str, String)>,
 }
 
 impl Story {
-    pub(crate) fn begin(folder: &Path) -> Self {
-        Self { step: 0, began: Instant::now(), folder: folder.display().to_string(), figures: Vec::new() }
+    pub(crate) fn begin(folder: &Path, binaries: &Path) -> Self {
+        let short = [(folder.display().to_string(), "…"), (format!("{}/", binaries.display()), "")];
+        println!("Sealtape demo: programs in {}, everything else below … = {}", binaries.display(), folder.display());
+        Self { step: 0, began: Instant::now(), short, figures: Vec::new() }
     }
 
     /// What comes next.
@@ -51,7 +54,7 @@ impl Story {
     }
 
     fn short(&self, text: &str) -> String {
-        text.replace(&self.folder, "…")
+        self.short.iter().fold(text.to_owned(), |text, (long, short)| text.replace(long, short))
     }
 }
 

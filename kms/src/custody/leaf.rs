@@ -1,0 +1,205 @@
+//! Leaves of the custody log: canonical JSON.
+//!
+//! Canonical means: an object, no white space, members sorted by name (in all nested objects too), strings escaped as
+//! little as JSON allows, numbers are integers without exponent, members that do not apply are left out.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::hex::Hex;
+use crate::time;
+
+/// Longest leaf in bytes.
+pub const MAX_LEAF: usize = 8192;
+
+/// Names of operations. A name once used keeps its meaning.
+pub mod op {
+    /// The log begins; `reason` is its origin.
+    pub const LOG_OPEN: &str = "log.open";
+    /// A key-encryption key is made in the token.
+    pub const KEK_CREATE: &str = "kek.create";
+    /// A data key is made in the token and wrapped.
+    pub const KEY_CREATE: &str = "key.create";
+    /// A data key comes into use; older ones of the partition are deactivated.
+    pub const KEY_ACTIVATE: &str = "key.activate";
+    /// A data key goes to the data path or to a pipe.
+    pub const KEY_RELEASE: &str = "key.release";
+    /// The data path says that it has wiped a volume's keys.
+    pub const KEY_RETURN: &str = "key.return";
+    /// A session begins.
+    pub const SESSION_OPEN: &str = "session.open";
+    /// A pipe has been written to its end.
+    pub const STREAM_FINISH: &str = "stream.finish";
+    /// An operator allows a medium to be labelled.
+    pub const LABEL_AUTHORIZE: &str = "label.authorize";
+    /// A volume is registered.
+    pub const VOLUME_CREATE: &str = "volume.create";
+    /// A volume changes its state.
+    pub const VOLUME_STATE: &str = "volume.state";
+    /// What the catalogue knows of a volume is asked for (entered only when refused).
+    pub const VOLUME_LOOKUP: &str = "volume.lookup";
+    /// A pool is made.
+    pub const POOL_CREATE: &str = "pool.create";
+    /// A unit is confined to pools.
+    pub const UNIT_RESTRICT: &str = "unit.restrict";
+    /// The PIN latch is cleared.
+    pub const PIN_UNLATCH: &str = "pin.unlatch";
+    /// The log is exported.
+    pub const AUDIT_EXPORT: &str = "audit.export";
+    /// Something the data path reports.
+    pub const INCIDENT: &str = "incident";
+    /// The key authority starts.
+    pub const SERVICE_START: &str = "service.start";
+    /// The key authority stops.
+    pub const SERVICE_STOP: &str = "service.stop";
+    /// A peer that may not speak here.
+    pub const PEER: &str = "peer";
+}
+
+/// How an operation went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// About to be done in the token.
+    Intent,
+    /// Done.
+    Done,
+    /// Refused by a rule.
+    Refused,
+    /// Tried and failed.
+    Failed,
+    /// Begun, and not known how it ended: the service stopped in between.
+    Interrupted,
+}
+
+/// A wrapped copy of a key, by its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// The key-encryption key.
+    pub kek: Uuid,
+    /// SHA-256 of the wrapped key.
+    pub sha256: Hex<32>,
+}
+
+/// A leaf. The fields stand in the order of their names, which makes the JSON canonical.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    /// Pseudonym of who did it.
+    pub actor: String,
+    /// Wrapped copies made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<Blob>,
+    /// Generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
+    /// Data key or key-encryption key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Uuid>,
+    /// What was done.
+    pub op: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u8>,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// 128 random bits, so that a leaf's hash tells nothing of its content.
+    pub salt: Hex<16>,
+    /// Index in the tree.
+    pub seq: u64,
+    /// When.
+    pub time: String,
+    /// Unit (drive).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Uuid>,
+}
+
+/// JSON in canonical form; none if there is a number that is no integer.
+#[must_use]
+pub fn canonical(value: &Value) -> Option<String> {
+    let text = |s: &str| serde_json::to_string(s).ok();
+    match value {
+        Value::Object(members) => {
+            let mut names: Vec<&String> = members.keys().collect();
+            names.sort();
+            let members: Option<Vec<String>> = names
+                .into_iter()
+                .map(|name| Some(format!("{}:{}", text(name)?, canonical(members.get(name)?)?)))
+                .collect();
+            Some(format!("{{{}}}", members?.join(",")))
+        }
+        Value::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(canonical).collect();
+            Some(format!("[{}]", items?.join(",")))
+        }
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        Value::Number(_) => None,
+        Value::String(s) => text(s),
+        Value::Bool(_) | Value::Null => Some(value.to_string()),
+    }
+}
+
+impl Leaf {
+    /// Reads a leaf and checks its form.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        if line.len() > MAX_LEAF {
+            return Err(format!("longer than {MAX_LEAF} bytes"));
+        }
+        let value: Value = serde_json::from_str(line).map_err(|e| format!("not JSON: {e}"))?;
+        if canonical(&value).as_deref() != Some(line) {
+            return Err("not in canonical form".into());
+        }
+        let leaf: Self = serde_json::from_value(value).map_err(|e| format!("not a leaf: {e}"))?;
+        if !time::well_formed(&leaf.time) {
+            return Err("its time is malformed".into());
+        }
+        Ok(leaf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_struct_serialises_canonically() {
+        let leaf = Leaf {
+            actor: "a".into(),
+            blobs: vec![Blob { kek: Uuid::nil(), sha256: Hex([1; 32]) }],
+            generation: Some(3),
+            key: Some(Uuid::nil()),
+            op: op::KEY_CREATE.into(),
+            outcome: Outcome::Done,
+            partition: Some(0),
+            reason: Some("\"ü\"\n".into()),
+            salt: Hex([2; 16]),
+            seq: 4,
+            time: "2026-11-21T22:30:01.000Z".into(),
+            unit: Some("drive0".into()),
+            volume: Some(Uuid::nil()),
+        };
+        let text = serde_json::to_string(&leaf).unwrap();
+        assert_eq!(Leaf::parse(&text).unwrap(), leaf);
+        for bad in [
+            text.replace("{\"actor\"", "{ \"actor\""),
+            text.replace("\"seq\":4", "\"seq\":4.0"),
+            text.replace("\"seq\":4", "\"seq\":4,\"seq\":4"),
+            text.replace("ü", "\\u00fc"),
+            text.replace("22:30:01.000Z", "22:30:01Z"),
+            format!("{text} "),
+        ] {
+            assert!(Leaf::parse(&bad).is_err(), "{bad}");
+        }
+        // A member that a later version adds is kept and accepted.
+        assert!(Leaf::parse(&text.replace("\"actor\"", "\"aa\":1,\"actor\"")).is_ok());
+    }
+}

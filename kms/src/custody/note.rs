@@ -1,0 +1,237 @@
+//! Checkpoints as C2SP signed notes (c2sp.org/signed-note, c2sp.org/tlog-checkpoint).
+
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest, Sha256};
+
+use super::base64;
+use super::tree::Hash;
+
+/// Signature type Ed25519 of signed notes.
+const ED25519: u8 = 0x01;
+
+/// Why a note or key is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoteError {
+    /// Not a verifier key.
+    #[error("not a verifier key of the form name+hash+key: {0}")]
+    Key(&'static str),
+    /// Not a signed note with a checkpoint.
+    #[error("not a signed checkpoint: {0}")]
+    Form(&'static str),
+    /// No signature line of the key.
+    #[error("the checkpoint bears no signature of {0}")]
+    Unsigned(String),
+    /// A signature that does not verify.
+    #[error("the checkpoint's signature of {0} does not verify")]
+    Signature(String),
+}
+
+/// State of the log: how many leaves, which root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Name of the log.
+    pub origin: String,
+    /// Number of leaves.
+    pub size: u64,
+    /// The root.
+    pub root: Hash,
+}
+
+/// A public key with the name under which it signs, written `name+hash+key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    key: VerifyingKey,
+}
+
+fn name_ok(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
+}
+
+impl VerifierKey {
+    /// The key `public` under `name`.
+    ///
+    /// # Errors
+    /// [`NoteError::Key`]
+    pub fn new(name: impl Into<String>, public: &[u8; 32]) -> Result<Self, NoteError> {
+        let name = name.into();
+        if !name_ok(&name) {
+            return Err(NoteError::Key("the name is empty or holds a space or plus sign"));
+        }
+        let key = VerifyingKey::from_bytes(public).map_err(|_| NoteError::Key("no point of the curve"))?;
+        Ok(Self { name, key })
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key id of signed notes: the first four bytes of SHA-256(name, 0x0A, type, key).
+    #[must_use]
+    pub fn id(&self) -> [u8; 4] {
+        let hash =
+            Sha256::new().chain_update(&self.name).chain_update([b'\n', ED25519]).chain_update(self.key).finalize();
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hash);
+        [a, b, c, d]
+    }
+
+    /// The note: `text` with a signature made elsewhere over it.
+    #[must_use]
+    pub fn note(&self, text: &str, signature: &[u8]) -> String {
+        let mut bytes = self.id().to_vec();
+        bytes.extend_from_slice(signature);
+        format!("{text}\n\u{2014} {} {}\n", self.name, base64::encode(&bytes))
+    }
+
+    /// Verifies a note by this key and reads the checkpoint in it.
+    ///
+    /// # Errors
+    /// [`NoteError`]
+    pub fn open(&self, note: &str) -> Result<(Checkpoint, NoteSignatures), NoteError> {
+        if note.chars().any(|c| c.is_control() && c != '\n') {
+            return Err(NoteError::Form("it holds control characters"));
+        }
+        let split = note.rfind("\n\n").ok_or(NoteError::Form("no empty line before the signatures"))?;
+        let (text, rest) = note.split_at(split + 1);
+        let lines = rest.strip_prefix('\n').and_then(|r| r.strip_suffix('\n'));
+        let lines = lines.ok_or(NoteError::Form("the last line does not end"))?;
+        let mut mine = None;
+        let mut others = Vec::new();
+        for line in lines.split('\n') {
+            let (name, signature) = line
+                .strip_prefix("\u{2014} ")
+                .and_then(|l| l.split_once(' '))
+                .ok_or(NoteError::Form("a signature line is malformed"))?;
+            let bytes = base64::decode(signature).filter(|b| b.len() > 4 && name_ok(name));
+            let bytes = bytes.ok_or(NoteError::Form("a signature line is malformed"))?;
+            match bytes.split_first_chunk::<4>() {
+                Some((id, signature)) if name == self.name && *id == self.id() => {
+                    if mine.replace(signature.to_vec()).is_some() {
+                        return Err(NoteError::Form("two signatures by one key"));
+                    }
+                }
+                _ => others.push(name.to_owned()),
+            }
+        }
+        let signature = mine.ok_or_else(|| NoteError::Unsigned(self.name.clone()))?;
+        let bad = || NoteError::Signature(self.name.clone());
+        let signature = Signature::from_slice(&signature).map_err(|_| bad())?;
+        self.key.verify_strict(text.as_bytes(), &signature).map_err(|_| bad())?;
+        Ok((Checkpoint::from_text(text)?, NoteSignatures { others }))
+    }
+}
+
+/// What else stands under a note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteSignatures {
+    /// Names on signature lines of other keys (cosignatures); nothing is said about their worth.
+    pub others: Vec<String>,
+}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut key = vec![ED25519];
+        key.extend_from_slice(self.key.as_bytes());
+        write!(f, "{}+{}+{}", self.name, crate::hex::Hex(self.id()), base64::encode(&key))
+    }
+}
+
+impl FromStr for VerifierKey {
+    type Err = NoteError;
+
+    fn from_str(text: &str) -> Result<Self, NoteError> {
+        let mut parts = text.trim().splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::Key("it has not three parts"));
+        };
+        let key = base64::decode(key).ok_or(NoteError::Key("the key is not base64"))?;
+        let public = match key.split_first() {
+            Some((&ED25519, public)) => public.try_into().map_err(|_| NoteError::Key("the key has not 32 bytes"))?,
+            _ => return Err(NoteError::Key("not of type Ed25519")),
+        };
+        let key = Self::new(name, public)?;
+        let id: crate::hex::Hex<4> = id.parse().map_err(|_| NoteError::Key("the hash is malformed"))?;
+        if id.0 == key.id() { Ok(key) } else { Err(NoteError::Key("name and key do not go together")) }
+    }
+}
+
+impl Checkpoint {
+    /// The text that is signed.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, base64::encode(&self.root))
+    }
+
+    fn from_text(text: &str) -> Result<Self, NoteError> {
+        let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
+            return Err(NoteError::Form("origin, size and root are not all there"));
+        };
+        let number: u64 = size.parse().map_err(|_| NoteError::Form("the size is not a number"))?;
+        if number.to_string() != size || origin.is_empty() {
+            return Err(NoteError::Form("the size or the origin is malformed"));
+        }
+        let root =
+            base64::decode(root).and_then(|r| r.try_into().ok()).ok_or(NoteError::Form("the root is malformed"))?;
+        // Extension lines may follow; they are signed, and mean nothing here.
+        Ok(Self { origin: origin.to_owned(), size: number, root })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer, SigningKey};
+
+    use super::*;
+
+    /// The example of Go's golang.org/x/mod/sumdb/note (also C2SP's): key and signed text.
+    #[test]
+    fn a_foreign_verifier_key_is_read_and_written() {
+        let text = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let key: VerifierKey = text.parse().unwrap();
+        assert_eq!(key.to_string(), text);
+        let note = "If you think cryptography is the answer to your problem,\n\
+                    then you don't know what your problem is.\n\
+                    \n\
+                    \u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+        // The signature is right, so what is refused is that the text is no checkpoint.
+        assert!(matches!(key.open(note), Err(NoteError::Form(_))), "{:?}", key.open(note));
+        let changed = note.replace("answer", "Answer");
+        assert_eq!(key.open(&changed), Err(NoteError::Signature("PeterNeumann".into())));
+        assert!(text.replace("c74f", "c74e").parse::<VerifierKey>().is_err());
+    }
+
+    #[test]
+    fn checkpoints_are_signed_and_opened() {
+        let signing = SigningKey::from_bytes(&[3; 32]);
+        let key = VerifierKey::new("sealtape/x", signing.verifying_key().as_bytes()).unwrap();
+        let checkpoint = Checkpoint { origin: "sealtape/x".into(), size: 7, root: [9; 32] };
+        let text = checkpoint.to_text();
+        let note = key.note(&text, &signing.sign(text.as_bytes()).to_bytes());
+        let (opened, signatures) = key.open(&note).unwrap();
+        assert_eq!(opened, checkpoint);
+        assert!(signatures.others.is_empty());
+        let cosigned = format!("{note}\u{2014} witness.example AAAAAAA=\n");
+        assert_eq!(key.open(&cosigned).unwrap().1.others, ["witness.example"]);
+        let other = VerifierKey::new("sealtape/y", signing.verifying_key().as_bytes()).unwrap();
+        assert!(matches!(other.open(&note), Err(NoteError::Unsigned(_))));
+        for at in 0..text.len() {
+            let mut bad = note.clone().into_bytes();
+            bad[at] ^= 1;
+            if let Ok(bad) = String::from_utf8(bad) {
+                assert!(key.open(&bad).is_err(), "{bad:?}");
+            }
+        }
+        for cut in 0..note.len() {
+            if note.is_char_boundary(cut) {
+                assert!(key.open(&note[..cut]).is_err());
+            }
+        }
+    }
+}
