@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, setsockopt, socket};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::fd::AsRawFd;
@@ -94,7 +96,7 @@ impl Channel {
         let mut slot = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let stream = match slot.take().filter(|s| !closed(s)) {
             Some(stream) => stream,
-            None => UnixStream::connect(&self.socket).map_err(|e| self.failed(e))?,
+            None => dial(&self.socket, self.limit).map_err(|e| self.failed(e))?,
         };
         let sent = write_frame(&mut Deadline::new(&stream, self.limit), request, None, MAX_REQUEST);
         sent.map_err(|e| self.failed(e))?;
@@ -106,6 +108,18 @@ impl Channel {
                 return Ok(result);
             }
         }
+    }
+}
+
+/// Connects within `limit`: a plain connect waits without end while the listener's queue is full.
+fn dial(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let limit = TimeVal::milliseconds(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX).max(1));
+    setsockopt(&fd, SendTimeout, &limit)?;
+    match connect(fd.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) => Ok(fd.into()),
+        Err(nix::errno::Errno::EAGAIN) => Err(io::ErrorKind::TimedOut.into()),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -215,8 +229,8 @@ impl DataPathClient {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn record_sync(&self, at: GenerationRef, ordinal: u32, end: SyncPoint) -> Result<(), ClientError> {
-        self.done(&DataPathRequest::RecordSync { unit: self.unit.clone(), at, ordinal, end })
+    pub fn record_sync(&self, at: GenerationRef, end: SyncPoint) -> Result<(), ClientError> {
+        self.done(&DataPathRequest::RecordSync { unit: self.unit.clone(), at, end })
     }
 
     /// Says that the volume is unloaded and its keys are wiped.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use sealtape_drivers::image::ImageError;
 use sealtape_kms::client::ClientError;
-use sealtape_kms::protocol::RefusalCode;
+use sealtape_kms::protocol::{Refusal, RefusalCode};
 
 use crate::control::{ControlError, ErrorCode};
 use crate::service::config::ConfigError;
@@ -116,6 +116,13 @@ impl Failure {
         Self::new(exit, format!("{what} {} failed: {error}", path.display()), mend)
     }
 
+    /// The same failure, its message beginning with the thing that it happened to.
+    #[must_use]
+    pub fn of(mut self, thing: &str) -> Self {
+        self.message = format!("{thing}: {}", self.message);
+        self
+    }
+
     /// The error as a JSON value.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
@@ -145,10 +152,17 @@ impl From<ControlError> for Failure {
 }
 
 /// Splits "what happened; what to do" of the errors that come as one text.
-fn split(exit: Exit, text: &str) -> Failure {
+pub(super) fn split(exit: Exit, text: &str) -> Failure {
     match text.rsplit_once("; ") {
         Some((message, mend)) => Failure::new(exit, message, mend),
         None => Failure::new(exit, text, ""),
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// For failures of the system that are about no file: those say [`Failure::file`].
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, format!("the system refused: {error}"), "check the limits of this user and machine")
     }
 }
 
@@ -173,7 +187,7 @@ impl From<ClientError> for Failure {
                     mend,
                 )
             }
-            ClientError::Refused(refusal) => Self::new(refusal_exit(refusal.code), refusal.what, refusal.mend),
+            ClientError::Refused(refusal) => refusal.into(),
             ClientError::Output(source) if source.kind() == ErrorKind::BrokenPipe => Self::stdout(&source),
             timeout @ ClientError::Timeout { .. } => split(Exit::NotRunning, &timeout.to_string()),
             output @ ClientError::Output(_) => {
@@ -181,6 +195,12 @@ impl From<ClientError> for Failure {
             }
             other => split(Exit::Failed, &other.to_string()),
         }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal_exit(refusal.code), refusal.what, refusal.mend)
     }
 }
 

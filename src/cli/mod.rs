@@ -9,10 +9,13 @@ mod audit;
 mod drive;
 pub mod failure;
 mod image;
+mod init;
 mod manual;
 mod output;
 mod pipe;
+mod pool;
 mod progress;
+mod restore;
 mod run;
 mod table;
 mod volume;
@@ -21,6 +24,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+
+use sealtape_kms::pkcs11::{WORKER_ARGUMENT, worker_main};
 
 use crate::service::home::Home;
 use failure::Failure;
@@ -66,6 +71,8 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set up a home folder: token and keys, catalogue, custody log, configuration
+    Init(init::Init),
     /// Run both services in the foreground until interrupted
     Run(run::Run),
     /// Watch drives
@@ -74,10 +81,15 @@ enum Command {
     /// Label, load, list and verify volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// Look at pools
+    #[command(subcommand)]
+    Pool(pool::Pool),
     /// Seal standard input to standard output, under a key of its own
     Seal(pipe::Seal),
     /// Open a sealed stream: standard input to standard output
     Open(pipe::Open),
+    /// Get files back from an image or a sealed stream, without services or catalogue
+    Restore(restore::Restore),
     /// Export, verify and read the custody log
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -92,6 +104,10 @@ enum Command {
 
 /// Runs the command line of this process. The exit code is final: nothing is left to report.
 pub fn main() -> ExitCode {
+    // The PKCS#11 module of `init` and `restore` runs in a process of its own, which is this program again.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER_ARGUMENT) {
+        return worker();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),
@@ -104,12 +120,27 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Serves a PKCS#11 module until its parent closes the socket on stdin.
+pub fn worker() -> ExitCode {
+    match worker_main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The parent knows that its worker ended; why goes to its log.
+            eprintln!("sealtape-pkcs11-worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 impl Command {
     fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
         match self {
+            Self::Init(command) => command.run(&global.home()?, output),
+            Self::Restore(command) => command.run(|| global.home(), output),
             Self::Run(command) => command.run(&global.home()?, output),
             Self::Drive(command) => command.run(&global.home()?, output),
             Self::Volume(command) => command.run(&global.home()?, output),
+            Self::Pool(command) => command.run(&global.home()?, output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
             Self::Audit(command) => command.run(|| global.home(), output),

@@ -14,6 +14,7 @@ use super::progress::Bar;
 use crate::control::{Progress, ProgressUnit};
 use crate::filter::{FilterError, NewStream, OpenedStream, SealedStream, open, seal};
 use crate::seal::{Compression, GenerationKeys, GenerationRecord, GenerationScope, Stanza, Suite};
+use crate::service::daemon::no_core_dumps;
 use crate::service::home::Home;
 
 /// More threads than this seal faster than anything that reads a pipe.
@@ -81,6 +82,7 @@ pub(super) fn seal_pipe(
     output: &mut (impl Write + Send),
     progress: impl FnMut(u64),
 ) -> Result<SealedStream, Failure> {
+    no_core_dumps()?;
     let keyd = StreamClient::new(home.stream_socket(), CALL_TIMEOUT);
     let (generation, data_key) = keyd.create_stream(pool)?;
     let stream = NewStream {
@@ -106,6 +108,7 @@ pub(super) fn open_pipe(
     output: &mut impl Write,
     progress: impl FnMut(u64),
 ) -> Result<OpenedStream, Failure> {
+    no_core_dumps()?;
     let keyd = StreamClient::new(home.stream_socket(), CALL_TIMEOUT);
     let keys = |_: &_, record: &GenerationRecord| {
         let at = GenerationRef {

@@ -68,8 +68,7 @@ async fn supervise(home: &Home, config: &Config, output: &Output) -> Result<(), 
     let outcome = async {
         for name in ["sealtape-keyd", "sealtaped"] {
             let prompts = name == "sealtape-keyd" && config.keyd.pin == PinSource::Prompt;
-            let limit = if prompts { Duration::MAX } else { LONGEST_START };
-            if let Some(event) = start(home, name, limit, &mut running, &mut signals).await? {
+            if let Some(event) = start(home, name, prompts, &mut running, &mut signals).await? {
                 return Ok(event);
             }
         }
@@ -119,21 +118,17 @@ impl Signals {
     }
 }
 
-/// Starts a service and waits until it is ready. An event instead means that it never became ready.
+/// Starts a service and waits until it is ready; for one that `prompts` a person, without a limit. An event instead means that it never became ready.
 async fn start(
     home: &Home,
     name: &'static str,
-    limit: Duration,
+    prompts: bool,
     running: &mut Vec<Service>,
     signals: &mut Signals,
 ) -> Result<Option<Event>, Failure> {
+    let limit = if prompts { Duration::MAX } else { LONGEST_START };
     let socket = home.notify_socket(name);
-    match std::fs::create_dir(home.run()) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Failure::file("making the folder", &home.run(), &e));
-        }
-        Ok(()) | Err(_) => {}
-    }
+    home.make_run().map_err(|e| Failure::file("making the folder", &home.run(), &e))?;
     match std::fs::remove_file(&socket) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(Failure::file("removing the stale socket", &socket, &e));
@@ -142,7 +137,13 @@ async fn start(
     }
     let heard = UnixDatagram::bind(&socket).map_err(|e| Failure::file("making the socket", &socket, &e))?;
     let program = program(name)?;
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    if !prompts {
+        // An interrupt from the terminal is for this process: it decides in which order the services stop, and their own
+        // worker processes must live until then. Who asks for a PIN has to stay with the terminal.
+        command.process_group(0);
+    }
+    let child = command
         .arg("--home")
         .arg(home.path())
         .arg(format!("--parent={}", std::process::id()))

@@ -65,6 +65,9 @@ pub struct KeydConfig {
     /// Members of this group may label, load and watch. Default: only the services' own users and root.
     #[serde(default)]
     pub operator_group: Option<Group>,
+    /// Members of this group may seal and open streams (pipes, Amanda). Default: only the services' own users and root.
+    #[serde(default)]
+    pub stream_group: Option<Group>,
 }
 
 /// Where the token's PIN comes from. Never from the command line, the environment, or this file.

@@ -28,7 +28,8 @@ pub struct ServiceArgs {
 impl ServiceArgs {
     /// Hardens the process, starts its log, and finds the home folder. Call it before anything else, in the main thread.
     pub fn start(&self) -> anyhow::Result<Home> {
-        harden().context("the process cannot be hardened")?;
+        no_core_dumps().context("the process cannot be hardened")?;
+        umask(Mode::from_bits_truncate(0o077)); // New files are the owner's.
         let filter = EnvFilter::try_from_env("SEALTAPE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
         if let Some(parent) = self.parent {
@@ -57,10 +58,10 @@ impl ServiceArgs {
     }
 }
 
-/// No core dumps, no ptrace and no /proc/PID/{mem,environ} for other users' processes; new files are the owner's.
-fn harden() -> nix::Result<()> {
+/// For every process that holds a key or a PIN: no core dumps, and neither ptrace nor /proc/PID/{mem,environ} for other
+/// processes of the same user.
+pub fn no_core_dumps() -> std::io::Result<()> {
     prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    umask(Mode::from_bits_truncate(0o077));
     Ok(())
 }

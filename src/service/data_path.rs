@@ -63,9 +63,11 @@ impl Drives {
             records: settings.window_records as usize,
             bytes: usize::try_from(settings.window_bytes.0)?,
         };
-        let drives = config.drives.iter().enumerate().map(|(number, drive)| {
-            Drive::new(config, drive, number, Arc::clone(&pool), limits)
-        });
+        let drives = config
+            .drives
+            .iter()
+            .enumerate()
+            .map(|(number, drive)| Drive::new(config, drive, number, Arc::clone(&pool), limits));
         Ok(Self { drives: drives.collect::<Result<_, _>>()? })
     }
 
@@ -83,8 +85,7 @@ impl Drives {
     pub fn mounted(&self, paths: &[NodePaths]) {
         for path in paths {
             if let Some(drive) = self.drives.iter().find(|drive| drive.name == path.drive) {
-                let nodes =
-                    Nodes { rewinding: path.rewinding.clone(), non_rewinding: path.non_rewinding.clone() };
+                let nodes = Nodes { rewinding: path.rewinding.clone(), non_rewinding: path.non_rewinding.clone() };
                 *lock(&drive.paths) = Some(nodes);
             }
         }
@@ -247,11 +248,7 @@ impl Drive {
                 )
             })?;
             suite = Some(generation.suite);
-            partitions.push(PartitionLabelled {
-                partition,
-                generation: generation.number,
-                key_id: generation.key_id,
-            });
+            partitions.push(PartitionLabelled { partition, generation: generation.number, key_id: generation.key_id });
         }
         unit.locate(Position { partition: 0, object: 0 }).map_err(|error| self.failed(&error))?;
         Ok(LabelReport {
@@ -406,7 +403,9 @@ fn read_only(unit: &UnitStatus, name: &str) -> Option<Notice> {
         Access::ReadOnly(reason) => {
             (reason, format!("unload the volume, or acknowledge what was refused: sealtape volume acknowledge {name}"))
         }
-        Access::None(reason) => (reason, format!("see the reason; then unload and load again: sealtape volume unload {name}")),
+        Access::None(reason) => {
+            (reason, format!("see the reason; then unload and load again: sealtape volume unload {name}"))
+        }
     };
     Some(Notice { message: message.clone(), mend })
 }

@@ -1,6 +1,9 @@
 //! The home folder: where it is, and what stands where in it.
 
+use std::fs::{DirBuilder, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -80,6 +83,16 @@ impl Home {
     /// The folder of the sockets.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
+    }
+
+    /// Makes the folder of the sockets where it does not exist. Others may pass through it: each socket asks the kernel who
+    /// its peer is.
+    pub fn make_run(&self) -> io::Result<()> {
+        match DirBuilder::new().mode(0o711).create(self.run()) {
+            Ok(()) => std::fs::set_permissions(self.run(), Permissions::from_mode(0o711)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     /// The data path's control socket.

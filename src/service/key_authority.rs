@@ -76,29 +76,19 @@ fn policy(pool: &PoolPolicy) -> Result<VolumePolicy, KeyRefusal> {
     Ok(VolumePolicy { compression, append_only: false })
 }
 
-/// What the catalogue knows: a session is confirmed by a synchronisation, or by a later session behind its first
-/// object (which verified the record before itself).
-fn content(sessions: &[SessionRecord]) -> CatalogueContent {
-    let extents = sessions.iter().enumerate().map(|(number, record)| {
-        let first_object = record.start.first_object;
-        let built_upon =
-            sessions[number + 1..].iter().any(|later| later.start.first_object > first_object && later.end.is_some());
-        SessionExtent {
-            ordinal: record.ordinal,
-            session: SessionId(record.start.session_id.0),
-            first_object,
-            link: Link(record.start.link.0),
-            confirmed: record.end.is_some() || built_upon,
-        }
+fn content(sessions: &[SessionRecord], end: Option<SyncPoint>) -> CatalogueContent {
+    let extents = sessions.iter().map(|record| SessionExtent {
+        ordinal: record.ordinal,
+        session: SessionId(record.start.session_id.0),
+        first_object: record.start.first_object,
+        link: Link(record.start.link.0),
+        confirmed: record.confirmed,
     });
-    let end = sessions.last().and_then(|newest| {
-        let end = newest.end?;
-        Some(KnownEnd {
-            object: end.end_object,
-            filemarks: end.end_filemarks,
-            last_record: end.last.map(|last| (last.object, last.tag.0)),
-            session_ordinal: newest.ordinal,
-        })
+    let end = end.map(|end| KnownEnd {
+        object: end.end_object,
+        filemarks: end.end_filemarks,
+        last_record: end.last.map(|last| (last.object, last.tag.0)),
+        session_ordinal: end.ordinal,
     });
     CatalogueContent { sessions: extents.collect(), end }
 }
@@ -150,7 +140,7 @@ impl KeySource for KeyAuthority {
             },
             policy: policy(&loaded.policy)?,
             pending: loaded.state == GenerationState::Pending,
-            content: Some(content(&loaded.sessions)),
+            content: Some(content(&loaded.sessions, loaded.end)),
         })
     }
 
@@ -166,17 +156,19 @@ impl KeySource for KeyAuthority {
             first_object: opening.first_object,
             filemarks: opening.filemarks,
             link: Hex(opening.link.0),
+            after_ordinal: opening.after_ordinal,
         };
         self.client.open_session(at(&opening.scope, opening.key_id), start).map_err(refusal)
     }
 
     fn record_sync(&mut self, report: &SyncReport) -> Result<(), KeyRefusal> {
         let end = SyncPoint {
+            ordinal: report.end.session_ordinal,
             end_object: report.end.object,
             end_filemarks: report.end.filemarks,
             last: report.end.last_record.map(|(object, tag)| LastRecord { object, tag: Hex(tag) }),
         };
-        self.client.record_sync(at(&report.scope, report.key_id), report.end.session_ordinal, end).map_err(refusal)
+        self.client.record_sync(at(&report.scope, report.key_id), end).map_err(refusal)
     }
 
     fn release(&mut self, volume: Uuid) -> Result<(), KeyRefusal> {

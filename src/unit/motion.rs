@@ -6,7 +6,7 @@ use sealtape_drivers::medium::{
 };
 
 use super::sealed::SealedTape;
-use crate::volume::{HIDDEN_FILEMARKS, HIDDEN_OBJECTS, WritePlan};
+use crate::volume::{HIDDEN_FILEMARKS, HIDDEN_OBJECTS};
 
 impl SealedTape {
     /// Before a motion that the host asked for: what was acknowledged is synchronised. A loss is told once, as a

@@ -204,17 +204,17 @@ impl SealedTape {
                 WritePlan::NotAtEndOfData => return Err(self.not_at_end_of_data()),
                 WritePlan::NewGeneration => self.write_new_generation()?,
                 WritePlan::ConfirmBefore => self.confirm_before()?,
-                WritePlan::OpenSession { link, filemarks } => {
+                WritePlan::OpenSession { link, filemarks, after_ordinal } => {
                     self.settle()?;
                     self.confirm_drive_position()?;
-                    self.open_session(link, filemarks)?;
+                    self.open_session(link, filemarks, after_ordinal)?;
                 }
             }
         }
         Err(refusals::locked("the place of the write could not be confirmed"))
     }
 
-    fn open_session(&mut self, link: crate::seal::Link, filemarks: u64) -> Result<(), DriveError> {
+    fn open_session(&mut self, link: crate::seal::Link, filemarks: u64, after_ordinal: u32) -> Result<(), DriveError> {
         let Some(state) = self.loaded.as_mut().and_then(|loaded| loaded.state_mut()) else {
             return Err(refusals::locked("no generation is open"));
         };
@@ -232,6 +232,7 @@ impl SealedTape {
             first_object,
             filemarks,
             link,
+            after_ordinal,
         };
         let ordinal = self.keys.open_session(&opening).map_err(|refusal| {
             let refusal = refusals::key_refused(&refusal);

@@ -94,6 +94,8 @@ pub struct SessionOpening {
     pub filemarks: u64,
     /// What stands before it.
     pub link: Link,
+    /// Ordinal of the session of the record before it, 0 when there is none.
+    pub after_ordinal: u32,
 }
 
 /// What stands on the medium after a synchronising command.

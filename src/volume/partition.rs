@@ -18,6 +18,8 @@ pub enum WritePlan {
         link: Link,
         /// Filemarks before its first object.
         filemarks: u64,
+        /// Ordinal of the session of the record before, 0 when there is none.
+        after_ordinal: u32,
     },
     /// The record before this place has to be found and verified first.
     ConfirmBefore,
@@ -138,8 +140,12 @@ impl PartitionState {
             return WritePlan::ConfirmBefore;
         }
         match (self.chain.before(), self.chain.filemarks()) {
-            (Before::Beginning, Some(filemarks)) => WritePlan::OpenSession { link: Link::BEGINNING, filemarks },
-            (Before::Record(mark), Some(filemarks)) => WritePlan::OpenSession { link: mark.link_after(), filemarks },
+            (Before::Beginning, Some(filemarks)) => {
+                WritePlan::OpenSession { link: Link::BEGINNING, filemarks, after_ordinal: 0 }
+            }
+            (Before::Record(mark), Some(filemarks)) => {
+                WritePlan::OpenSession { link: mark.link_after(), filemarks, after_ordinal: mark.session_ordinal }
+            }
             (Before::Unknown | Before::Earlier(_), _) | (_, None) => WritePlan::ConfirmBefore,
         }
     }

@@ -175,7 +175,7 @@ impl KeySource for Catalogue {
             generation.ordinals += 1;
             let ordinal = generation.ordinals;
             for earlier in &mut generation.sessions {
-                earlier.confirmed |= earlier.first_object < opening.first_object && earlier.link != opening.link;
+                earlier.confirmed |= earlier.ordinal == opening.after_ordinal;
             }
             generation.sessions.push(SessionExtent {
                 ordinal,

@@ -13,6 +13,9 @@ pub(super) const ATTRIBUTES_BYTES: usize = SLOT_BYTES - ATTRIBUTES_AT - 4;
 /// Largest capacity of a cartridge, in bytes (1 EiB): offsets stay within what a file can have.
 pub(super) const MAX_CAPACITY: u64 = 1 << 60;
 
+/// No sequence number or epoch comes near this; adding to one is safe.
+const MAX_COUNTER: u64 = 1 << 63;
+
 /// One partition. What stands before the synchronised end is on the medium; behind it only frames of the
 /// present epoch count.
 ///
@@ -47,7 +50,7 @@ impl PartitionEntry {
         let counted = (self.synced_objects == 0) == (self.synced_end == self.base)
             && self.synced_filemarks <= self.synced_objects
             && self.synced_objects <= self.capacity / FRAME_HEADER_BYTES as u64;
-        aligned && ordered && counted
+        aligned && ordered && counted && self.epoch <= MAX_COUNTER
     }
 }
 
@@ -122,6 +125,7 @@ impl Superblock {
             || length > slot.len() - 4
             || crc32c::crc32c(&slot[..length]) != be_u32(slot, length)
             || !(1..=2).contains(&slot[21])
+            || be_u64(slot, 8) > MAX_COUNTER
         {
             return None;
         }
@@ -226,9 +230,10 @@ mod tests {
 
     #[test]
     fn numbers_that_cannot_be_are_refused() {
-        let changes: [fn(&mut PartitionEntry); 8] = [
+        let changes: [fn(&mut PartitionEntry); 9] = [
             |p| p.base = u64::MAX - 7,
             |p| p.base += 4,
+            |p| p.epoch = u64::MAX,
             |p| p.capacity = u64::MAX,
             |p| p.synced_end = p.base + p.capacity + 8,
             |p| p.synced_end = p.base,

@@ -7,6 +7,8 @@ use super::storage::{Storage, read_zero_filled};
 use super::superblock::PartitionEntry;
 
 const WINDOW_BYTES: usize = 64 << 10;
+/// Behind a frame shorter than this, others like it are expected, and read many at once.
+const SMALL_FRAME_BYTES: u64 = 8 << 10;
 
 /// What stands at the place the walk has come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +29,7 @@ pub(super) struct Walk<'a> {
     offset: u64,
     object: u64,
     epoch: u64,
+    last_frame_bytes: u64,
     end: Option<Step>,
     window: Vec<u8>,
     window_at: u64,
@@ -35,7 +38,18 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(storage: &'a dyn Storage, partition: u8, entry: PartitionEntry) -> Self {
         let (offset, window) = (entry.base, Vec::new());
-        Self { storage, partition, entry, offset, object: 0, epoch: 0, end: None, window, window_at: 0 }
+        Self {
+            storage,
+            partition,
+            entry,
+            offset,
+            object: 0,
+            epoch: 0,
+            last_frame_bytes: 0,
+            end: None,
+            window,
+            window_at: 0,
+        }
     }
 
     /// The next object, or why there is none.
@@ -55,6 +69,7 @@ impl<'a> Walk<'a> {
         match &step {
             Step::Object { header, .. } => {
                 self.epoch = header.epoch;
+                self.last_frame_bytes = header.frame_bytes();
                 self.offset += header.frame_bytes();
                 self.object += 1;
             }
@@ -117,8 +132,8 @@ impl<'a> Walk<'a> {
     fn header_bytes(&mut self) -> io::Result<[u8; FRAME_HEADER_BYTES]> {
         let mut at = self.offset.wrapping_sub(self.window_at) as usize;
         if self.offset < self.window_at || at + FRAME_HEADER_BYTES > self.window.len() {
-            let near = self.offset - self.window_at.min(self.offset) < 2 * WINDOW_BYTES as u64;
-            self.window.resize(if near { WINDOW_BYTES } else { FRAME_HEADER_BYTES }, 0);
+            self.window
+                .resize(if self.last_frame_bytes < SMALL_FRAME_BYTES { WINDOW_BYTES } else { FRAME_HEADER_BYTES }, 0);
             read_zero_filled(self.storage, &mut self.window, self.offset)?;
             (self.window_at, at) = (self.offset, 0);
         }

@@ -187,7 +187,7 @@ fn space_and_locate_stop_where_ssc_says() {
 #[test]
 fn blocks_up_to_16_mib_come_back_whole_and_in_part() {
     let mut drive = drive(&CreateOptions::new(64 << 20));
-    let block: Vec<u8> = (0..MAX_BLOCK_BYTES).map(|n| (n * 7 >> 3) as u8).collect();
+    let block: Vec<u8> = (0..MAX_BLOCK_BYTES).map(|n| (n * 7 / 8) as u8).collect();
     drive.write(&block).unwrap();
     drive.write(&[9]).unwrap();
     let too_long = vec![0; MAX_BLOCK_BYTES + 1];

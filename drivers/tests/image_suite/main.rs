@@ -3,5 +3,6 @@
 mod behaviour;
 mod commands;
 mod cut;
+mod damage;
 mod files;
 mod model;

@@ -135,8 +135,7 @@ pub fn verify_export(from: &mut impl BufRead, key: &VerifierKey) -> Result<Verif
     let mut checkpoints = 0;
     let mut verified_to = 1;
     let mut last_checkpoint = None;
-    loop {
-        let Some(text) = line(from, number + 1)? else { break };
+    while let Some(text) = line(from, number + 1)? {
         number += 1;
         if last_checkpoint.as_ref().is_some_and(|_| edge.size() == header.size) {
             return Err(at(number, "something follows the last checkpoint".into()));

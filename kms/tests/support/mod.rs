@@ -65,3 +65,74 @@ impl SoftToken {
 pub fn environment(dir: &Path) -> Vec<(String, String)> {
     vec![("SOFTHSM2_CONF".into(), dir.join("softhsm2.conf").display().to_string())]
 }
+
+pub mod install {
+    //! A whole installation in a temporary directory.
+
+    use std::sync::Arc;
+
+    use sealtape_kms::authority::{Actor, Authority, AuthorityOptions};
+    use sealtape_kms::hex::Hex;
+    use sealtape_kms::home::{Home, InitOptions, InitReport, init_home};
+    use sealtape_kms::protocol::{GenerationRef, LabelOrder, NewVolume, SessionStart};
+    use sealtape_kms::secret::DataKey;
+
+    pub const ME: Actor = Actor::User(4242);
+    pub const UNIT: &str = "drive0";
+
+    pub struct Install {
+        pub dir: tempfile::TempDir,
+        pub home: Home,
+        pub report: InitReport,
+    }
+
+    pub fn options() -> AuthorityOptions {
+        AuthorityOptions { limits: super::limits(), ..AuthorityOptions::new(super::worker()) }
+    }
+
+    impl Install {
+        pub fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::new(dir.path().join("home"));
+            let report =
+                init_home(&home, &InitOptions { limits: super::limits(), ..InitOptions::embedded(super::worker()) })
+                    .unwrap();
+            Self { dir, home, report }
+        }
+
+        pub fn open(&self) -> Arc<Authority> {
+            Arc::new(Authority::open(&self.home, options()).unwrap())
+        }
+
+        /// The database, opened behind the key authority's back.
+        pub fn database(&self) -> rusqlite::Connection {
+            rusqlite::Connection::open(self.home.dir().join("catalogue.db")).unwrap()
+        }
+    }
+
+    pub fn order(label: &str) -> LabelOrder {
+        LabelOrder {
+            unit: UNIT.into(),
+            label: label.into(),
+            barcode: Some("A00001L9".into()),
+            pool: None,
+            partitions: 1,
+            relabel: false,
+        }
+    }
+
+    /// A tape labelled on its one partition; its active generation and key.
+    pub fn labelled(authority: &Authority, label: &str) -> (NewVolume, GenerationRef, DataKey) {
+        let ticket = authority.authorize_label(ME, &order(label)).unwrap();
+        let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None).unwrap();
+        let (generation, key) = authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap();
+        authority.activate_generation(ME, UNIT, generation.at, Hex([7; 32])).unwrap();
+        (volume, generation.at, key)
+    }
+
+    pub fn session(first_object: u64) -> SessionStart {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).unwrap();
+        SessionStart { session_id: Hex(id), first_object, filemarks: 0, link: Hex([0; 16]) }
+    }
+}

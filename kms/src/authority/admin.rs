@@ -1,0 +1,215 @@
+//! What operators and auditors ask for.
+
+use rusqlite::params;
+use uuid::Uuid;
+
+use super::kek::KekPurpose;
+use super::{Authority, DEFAULT_TENANT, check_name};
+use crate::catalogue::{Actor, Change, Entry, PoolRow, VolumeRow};
+use crate::custody::op;
+use crate::fault::bad_request;
+use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode, VolumeState, VolumeSummary, VolumeView};
+
+/// Leaves in one part of an export.
+const PART: u64 = 500;
+
+/// A begun export: its first line, and the checkpoint that closes it.
+#[derive(Debug, Clone)]
+pub struct AuditPlan {
+    /// The header line with its newline.
+    pub header: String,
+    /// The checkpoint over the whole range.
+    pub checkpoint: CheckpointView,
+}
+
+impl AuditPlan {
+    /// The parts to fetch with [`Authority::audit_lines`], in order.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        let size = self.checkpoint.size;
+        (0..size.div_ceil(PART)).map(move |part| (part * PART, size.min((part + 1) * PART)))
+    }
+}
+
+fn by_name(sql: &rusqlite::Connection, name: &str) -> Result<VolumeRow, Refusal> {
+    if let Ok(id) = name.parse::<Uuid>() {
+        return VolumeRow::find(sql, id);
+    }
+    let unknown = || {
+        let what = format!("there is no active volume with label {name:?}");
+        Refusal::new(RefusalCode::UnknownVolume, what, "see: sealtape volume list; others are named by their UUID")
+    };
+    VolumeRow::with_active_label(sql, name)?.ok_or_else(unknown)
+}
+
+impl Authority {
+    /// All volumes.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn list_volumes(&self) -> Result<Vec<VolumeSummary>, Refusal> {
+        let catalogue = self.lock();
+        let pools = PoolRow::all(catalogue.sql())?;
+        let summary = |v: VolumeRow| pools.iter().find(|p| p.id == v.pool).map(|p| v.summary(p));
+        Ok(VolumeRow::all(catalogue.sql())?.into_iter().filter_map(summary).collect())
+    }
+
+    /// One volume by UUID, or by the label of an active one.
+    ///
+    /// # Errors
+    /// When it is unknown.
+    pub fn show_volume(&self, volume: &str) -> Result<VolumeView, Refusal> {
+        let catalogue = self.lock();
+        by_name(catalogue.sql(), volume)?.view(catalogue.sql())
+    }
+
+    /// Retires a volume, or takes it back into use.
+    ///
+    /// # Errors
+    /// When there is no such step.
+    pub fn set_volume_state(
+        &self,
+        actor: Actor,
+        volume: &str,
+        state: VolumeState,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        self.refusals_logged(
+            actor,
+            op::VOLUME_STATE,
+            |e| e,
+            || {
+                check_name("reason", reason, 500)?;
+                self.lock().change(|c| {
+                    let row = by_name(&c.sql, volume)?;
+                    let step = match (row.state, state) {
+                        (VolumeState::Active | VolumeState::Labelling, VolumeState::Retired) => "retired",
+                        (VolumeState::Retired, VolumeState::Active) => "active again",
+                        (from, to) => {
+                            let what = format!("{} is {from:?} and cannot become {to:?}", row.words());
+                            return Err(Refusal::new(
+                                RefusalCode::VolumeState,
+                                what,
+                                "an active volume can be retired, a retired one taken back",
+                            ));
+                        }
+                    };
+                    if state == VolumeState::Active {
+                        let whole = row.view(&c.sql)?.partitions.iter().all(|p| p.active().is_some());
+                        if !whole {
+                            let what = format!("{} was never labelled completely", row.words());
+                            return Err(Refusal::new(RefusalCode::VolumeState, what, "label the medium anew"));
+                        }
+                        if let Some(user) = VolumeRow::with_active_label(&c.sql, &row.label)?.filter(|u| u.id != row.id)
+                        {
+                            let what = format!("label {:?} is now that of {}", row.label, user.words());
+                            return Err(Refusal::new(RefusalCode::LabelInUse, what, "retire that volume first"));
+                        }
+                    }
+                    row.set_state(&c.sql, state)?;
+                    c.record(Entry::done(actor, op::VOLUME_STATE).volume(row.id).reason(format!("{step}: {reason}")))?;
+                    Ok(())
+                })
+            },
+        )
+    }
+
+    /// The pools.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn list_pools(&self) -> Result<Vec<PoolPolicy>, Refusal> {
+        Ok(PoolRow::all(self.lock().sql())?.into_iter().map(|p| p.policy).collect())
+    }
+
+    /// A new pool with a medium KEK of its own.
+    ///
+    /// # Errors
+    /// When the policy makes no sense, the name is taken, or the token fails.
+    pub fn create_pool(&self, actor: Actor, policy: &PoolPolicy) -> Result<(), Refusal> {
+        self.refusals_logged(
+            actor,
+            op::POOL_CREATE,
+            |e| e,
+            || {
+                check_name("name of a pool", &policy.name, 64)?;
+                if !(1..=3).contains(&policy.suite) || policy.compression > 2 {
+                    return Err(bad_request(
+                        format!("there is no suite {} or no compression {}", policy.suite, policy.compression),
+                        "suites are 1 to 3, compressions 0 to 2",
+                    ));
+                }
+                let taken = PoolRow::named(self.lock().sql(), &policy.name).is_ok();
+                if taken {
+                    return Err(bad_request(format!("pool {:?} exists", policy.name), "choose another name"));
+                }
+                let kek = self.make_kek(actor, KekPurpose::Medium, &format!("sealtape medium {}", policy.name))?;
+                self.lock().change(|c| {
+                    kek.keep(c, actor)?;
+                    insert_pool(c, actor, policy, kek.id)
+                })
+            },
+        )
+    }
+
+    /// Says which pools a unit may use; none lifts the restriction.
+    ///
+    /// # Errors
+    /// When a pool is unknown.
+    pub fn restrict_unit(&self, actor: Actor, unit: &str, pools: &[String]) -> Result<(), Refusal> {
+        self.refusals_logged(
+            actor,
+            op::UNIT_RESTRICT,
+            |e| e.unit(unit),
+            || {
+                check_name("unit", unit, 64)?;
+                self.lock().change(|c| {
+                    c.sql.execute("DELETE FROM unit_pools WHERE unit = ?1", [unit])?;
+                    for name in pools {
+                        let pool = PoolRow::named(&c.sql, name)?;
+                        c.sql.execute(
+                            "INSERT OR IGNORE INTO unit_pools (unit, pool) VALUES (?1, ?2)",
+                            params![unit, pool.id],
+                        )?;
+                    }
+                    let reason = if pools.is_empty() { "all pools".to_owned() } else { pools.join(", ") };
+                    c.record(Entry::done(actor, op::UNIT_RESTRICT).unit(unit).reason(reason))?;
+                    Ok(())
+                })
+            },
+        )
+    }
+
+    /// Lets the PIN be tried again.
+    ///
+    /// # Errors
+    /// When the log cannot be written or the latch cannot be removed.
+    pub fn clear_pin_latch(&self, actor: Actor) -> Result<(), Refusal> {
+        self.lock().change(|c| c.record(Entry::done(actor, op::PIN_UNLATCH)))?;
+        self.token.clear_latch().map_err(|e| {
+            Refusal::new(
+                RefusalCode::Internal,
+                format!("the PIN latch cannot be removed: {e}"),
+                "remove its file by hand",
+            )
+        })
+    }
+}
+
+pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy, kek: Uuid) -> Result<(), Refusal> {
+    c.sql.execute(
+        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            DEFAULT_TENANT,
+            policy.name,
+            policy.suite,
+            policy.compression,
+            policy.key_on_medium,
+            policy.label_on_medium,
+            policy.barcode_on_medium,
+            kek.to_string()
+        ],
+    )?;
+    c.record(Entry::done(actor, op::POOL_CREATE).key(kek).reason(format!("pool {}", policy.name)))?;
+    Ok(())
+}

@@ -1,0 +1,399 @@
+//! Generations and their data keys: made, taken into use, released.
+
+use rusqlite::{OptionalExtension, params};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{Authority, check_name, close_intent, open_intent, wrap_aad};
+use crate::catalogue::{Actor, Change, Entry, GenerationRow, KekRow, PoolRow, VolumeRow};
+use crate::custody::{Blob, Outcome, op};
+use crate::fault::{bad_request, internal};
+use crate::hex::{Hex, HexBytes};
+use crate::pkcs11::WrapWith;
+use crate::protocol::{
+    GenerationRef, GenerationState, KeyState, Loaded, NewGeneration, Refusal, RefusalCode, Stanza, VolumeKind,
+    VolumeState, VolumeView,
+};
+use crate::secret::DataKey;
+use crate::time;
+
+/// A generation whose number is taken and whose intent is entered.
+pub(super) struct Planned {
+    pub(super) at: GenerationRef,
+    suite: u8,
+    compression: u8,
+    first_ordinal: u32,
+    catalogue_kek: KekRow,
+    medium_kek: Option<KekRow>,
+    pub(super) pool: PoolRow,
+    intent: u64,
+}
+
+/// Whether a volume may be used for data.
+fn check_usable(volume: &VolumeRow) -> Result<(), Refusal> {
+    let (what, mend) = match volume.state {
+        VolumeState::Labelling | VolumeState::Active => return Ok(()),
+        VolumeState::Replaced => (
+            "was labelled again as another volume; this medium is a copy of what it was before",
+            "find out where it comes from",
+        ),
+        VolumeState::Retired => ("is retired", "take it back into use first: sealtape volume state LABEL active"),
+        VolumeState::Destroyed => ("is destroyed: its keys are gone", "label the medium again"),
+    };
+    Err(Refusal::new(RefusalCode::VolumeState, format!("{} {what}", volume.words()), mend))
+}
+
+/// The volume, if it is a tape that `unit` may use now.
+pub(super) fn usable_tape(
+    sql: &rusqlite::Connection,
+    unit: &str,
+    volume: Uuid,
+) -> Result<(VolumeRow, PoolRow), Refusal> {
+    check_name("unit", unit, 64)?;
+    let volume = VolumeRow::find(sql, volume)?;
+    if volume.kind != VolumeKind::Tape {
+        let what = format!("{} is a stream, no tape", volume.words());
+        return Err(Refusal::new(RefusalCode::NotAllowed, what, "open it with: sealtape open"));
+    }
+    check_usable(&volume)?;
+    let pool = PoolRow::find(sql, volume.pool)?;
+    pool.check_unit(sql, unit)?;
+    Ok((volume, pool))
+}
+
+/// Takes the next generation number of a partition and enters the intent to make its key.
+pub(super) fn plan(
+    c: &mut Change<'_>,
+    actor: Actor,
+    unit: Option<&str>,
+    volume: &VolumeRow,
+    pool: PoolRow,
+    partition: u8,
+    suite: Option<u8>,
+) -> Result<Planned, Refusal> {
+    volume.check_partition(partition)?;
+    let suite = suite.unwrap_or(pool.policy.suite);
+    if !(1..=3).contains(&suite) {
+        return Err(bad_request(format!("there is no suite {suite}"), "see the format's list of suites"));
+    }
+    let next: Option<(u32, u32)> = c
+        .sql
+        .query_row(
+            "UPDATE partitions SET next_generation = next_generation + 1 WHERE volume = ?1 AND partition = ?2
+             RETURNING next_generation - 1, next_ordinal",
+            params![volume.id.to_string(), partition],
+            |r| Ok((r.get(0)?, r.get(1)?)),
+        )
+        .optional()?;
+    let (generation, first_ordinal) = next.ok_or_else(|| internal("a partition without a row"))?;
+    let at = GenerationRef { volume: volume.id, partition, generation, key_id: Uuid::new_v4() };
+    let catalogue_kek = KekRow::of_tenant(&c.sql, pool.tenant)?;
+    let medium_kek = pool.policy.key_on_medium.then(|| KekRow::find(&c.sql, pool.medium_kek)).transpose()?;
+    let mut entry = Entry::new(actor, op::KEY_CREATE, Outcome::Intent).at(at);
+    if let Some(unit) = unit {
+        entry = entry.unit(unit);
+    }
+    let intent = open_intent(c, entry, op::KEY_CREATE, at.key_id, Some(volume.id))?;
+    let compression = pool.policy.compression;
+    Ok(Planned { at, suite, compression, first_ordinal, catalogue_kek, medium_kek, pool, intent })
+}
+
+impl Planned {
+    /// Enters the outcome and the generation, pending.
+    pub(super) fn keep(
+        &self,
+        c: &mut Change<'_>,
+        actor: Actor,
+        unit: Option<&str>,
+        blobs: &[Vec<u8>],
+    ) -> Result<(GenerationRow, Vec<Stanza>), Refusal> {
+        let keks = std::iter::once(&self.catalogue_kek).chain(&self.medium_kek);
+        let hashes = keks.zip(blobs).map(|(kek, blob)| Blob { kek: kek.id, sha256: Hex(Sha256::digest(blob).into()) });
+        let mut entry = Entry::done(actor, op::KEY_CREATE).at(self.at).blobs(hashes.collect());
+        if let Some(unit) = unit {
+            entry = entry.unit(unit);
+        }
+        let created_leaf = c.record(entry)?;
+        close_intent(c, self.intent)?;
+        let row = GenerationRow {
+            at: self.at,
+            suite: self.suite,
+            compression: self.compression,
+            first_ordinal: self.first_ordinal,
+            state: GenerationState::Pending,
+            key_state: KeyState::PreActive,
+            commitment: None,
+            kek: self.catalogue_kek.id,
+            wrapped: blobs.first().cloned().ok_or_else(|| internal("no wrapped key"))?,
+            created: time::now(),
+            created_leaf,
+        };
+        row.insert(&c.sql)?;
+        let stanzas = match (&self.medium_kek, blobs.get(1)) {
+            (Some(kek), Some(blob)) => {
+                let mut body = kek.id.as_bytes().to_vec();
+                body.extend_from_slice(blob);
+                vec![Stanza { kind: kek.mechanism.stanza_kind(), body: HexBytes(body) }]
+            }
+            (None, None) => Vec::new(),
+            _ => return Err(internal("a wrapped key too many or too few")),
+        };
+        Ok((row, stanzas))
+    }
+
+    pub(super) fn reply(&self, stanzas: Vec<Stanza>) -> NewGeneration {
+        NewGeneration {
+            at: self.at,
+            first_ordinal: self.first_ordinal,
+            suite: self.suite,
+            compression: self.compression,
+            stanzas,
+            policy: self.pool.policy.clone(),
+        }
+    }
+}
+
+impl Authority {
+    /// Makes the data key of a planned generation in the token. A failure is entered as the outcome.
+    pub(super) fn make_planned(&self, actor: Actor, planned: &Planned) -> Result<(DataKey, Vec<Vec<u8>>), Refusal> {
+        let keks = std::iter::once(&planned.catalogue_kek).chain(&planned.medium_kek);
+        let wraps = keks.map(|k| WrapWith { kek: k.id, mechanism: k.mechanism, aad: wrap_aad(planned.at) }).collect();
+        self.token.make_data_key(wraps).map_err(|e| self.plan_failed(actor, planned, e.into()))
+    }
+
+    /// Enters the failure as the outcome of the intent. If even that cannot be entered, the intent stays open and is closed as
+    /// interrupted at the next start.
+    pub(super) fn plan_failed(&self, actor: Actor, planned: &Planned, refusal: Refusal) -> Refusal {
+        let entered = self.lock().change(|c| {
+            c.record(Entry::new(actor, op::KEY_CREATE, Outcome::Failed).at(planned.at).reason(&refusal.what))?;
+            close_intent(c, planned.intent)
+        });
+        entered.err().unwrap_or(refusal)
+    }
+
+    /// Makes the next generation of a partition, pending.
+    ///
+    /// # Errors
+    /// When rules, token or log forbid it.
+    pub fn create_generation(
+        &self,
+        actor: Actor,
+        unit: &str,
+        volume: Uuid,
+        partition: u8,
+        suite: Option<u8>,
+    ) -> Result<(NewGeneration, DataKey), Refusal> {
+        self.refusals_logged(
+            actor,
+            op::KEY_CREATE,
+            |e| e.unit(unit).volume(volume),
+            || {
+                let planned = self.lock().change(|c| {
+                    let (row, pool) = usable_tape(&c.sql, unit, volume)?;
+                    plan(c, actor, Some(unit), &row, pool, partition, suite)
+                })?;
+                let (key, blobs) = self.make_planned(actor, &planned)?;
+                let kept = self.lock().change(|c| {
+                    // The rules again: the token took its time, and an operator may have retired the volume meanwhile.
+                    usable_tape(&c.sql, unit, volume)?;
+                    Ok(planned.keep(c, actor, Some(unit), &blobs)?.1)
+                });
+                let stanzas = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                Ok((planned.reply(stanzas), key))
+            },
+        )
+    }
+
+    /// A generation's record stands on the medium: its key is active, older ones of the partition are deactivated. Once every
+    /// partition has an active generation the volume is active, and the one it replaces is replaced.
+    ///
+    /// # Errors
+    /// When the generation is unknown or a later one is active already.
+    pub fn activate_generation(
+        &self,
+        actor: Actor,
+        unit: &str,
+        at: GenerationRef,
+        commitment: Hex<32>,
+    ) -> Result<(), Refusal> {
+        self.refusals_logged(
+            actor,
+            op::KEY_ACTIVATE,
+            |e| e.unit(unit).at(at),
+            || {
+                let mut catalogue = self.lock();
+                let row = GenerationRow::find(catalogue.sql(), at)?;
+                if row.state == GenerationState::Active && row.commitment == Some(commitment) {
+                    // The answer to the first time was lost.
+                    usable_tape(catalogue.sql(), unit, at.volume)?;
+                    return Ok(());
+                }
+                catalogue.change(|c| {
+                    let (volume, _) = usable_tape(&c.sql, unit, at.volume)?;
+                    activate(c, at, commitment)?;
+                    c.record(Entry::done(actor, op::KEY_ACTIVATE).unit(unit).at(at))?;
+                    finish_labelling(c, actor, &volume)
+                })
+            },
+        )
+    }
+
+    /// What the catalogue knows of a volume, without keys.
+    ///
+    /// # Errors
+    /// When it is unknown.
+    pub fn lookup(&self, actor: Actor, unit: &str, volume: Uuid) -> Result<VolumeView, Refusal> {
+        self.refusals_logged(
+            actor,
+            op::VOLUME_LOOKUP,
+            |e| e.unit(unit).volume(volume),
+            || {
+                check_name("unit", unit, 64)?;
+                let catalogue = self.lock();
+                VolumeRow::find(catalogue.sql(), volume)?.view(catalogue.sql())
+            },
+        )
+    }
+
+    /// Releases the data key of a generation to a unit. The entry is durable before this returns.
+    ///
+    /// # Errors
+    /// When rules, token or log forbid it.
+    pub fn load(&self, actor: Actor, unit: &str, at: GenerationRef) -> Result<(Loaded, DataKey), Refusal> {
+        self.refusals_logged(
+            actor,
+            op::KEY_RELEASE,
+            |e| e.unit(unit).at(at),
+            || {
+                self.release(
+                    at,
+                    |sql| Ok(usable_tape(sql, unit, at.volume)?.1),
+                    Entry::done(actor, op::KEY_RELEASE).unit(unit),
+                )
+            },
+        )
+    }
+
+    /// Checks, unwraps, checks again, enters, and gives.
+    pub(super) fn release(
+        &self,
+        at: GenerationRef,
+        rules: impl Fn(&rusqlite::Connection) -> Result<PoolRow, Refusal>,
+        entry: Entry,
+    ) -> Result<(Loaded, DataKey), Refusal> {
+        let (row, with) = {
+            let catalogue = self.lock();
+            rules(catalogue.sql())?;
+            let row = releasable(catalogue.sql(), at)?;
+            let with = row.confirmed(catalogue.sql(), catalogue.log())?;
+            (row, with)
+        };
+        let key = self.token.unwrap(&with, &row.wrapped)?;
+        let loaded = self.lock().change(|c| {
+            let pool = rules(&c.sql)?;
+            let row = releasable(&c.sql, at)?;
+            let rights = row.key_state.rights().ok_or_else(|| internal("a releasable key without rights"))?;
+            c.record(entry.at(at))?;
+            Ok(Loaded {
+                at,
+                state: row.state,
+                suite: row.suite,
+                first_ordinal: row.first_ordinal,
+                commitment: row.commitment,
+                policy: pool.policy,
+                rights,
+                sessions: row.sessions(&c.sql)?,
+                end: row.end(&c.sql)?,
+            })
+        })?;
+        Ok((loaded, key))
+    }
+}
+
+/// The generation, if its key may leave at all.
+fn releasable(sql: &rusqlite::Connection, at: GenerationRef) -> Result<GenerationRow, Refusal> {
+    let row = GenerationRow::find(sql, at)?;
+    let place = format!("generation {} of partition {} of volume {}", at.generation, at.partition, at.volume);
+    match row.state {
+        GenerationState::Pending | GenerationState::Active => {}
+        GenerationState::Superseded | GenerationState::Abandoned => {
+            return Err(Refusal::new(
+                RefusalCode::Superseded,
+                format!("{place} was superseded by a later one: the medium was rolled back, or is a copy"),
+                "find out where the medium comes from; it is not written to",
+            ));
+        }
+    }
+    if row.key_state.rights().is_none() {
+        let what = format!("the key of {place} is in state {:?}", row.key_state);
+        return Err(Refusal::new(RefusalCode::VolumeState, what, "a security officer decides what happens with it"));
+    }
+    Ok(row)
+}
+
+/// Makes a pending generation the active one of its partition.
+pub(super) fn activate(c: &Change<'_>, at: GenerationRef, commitment: Hex<32>) -> Result<(), Refusal> {
+    let step = |from: KeyState, to: KeyState| from.transition(to).map_err(|e| internal(e.to_string()));
+    let all = GenerationRow::of_partition(&c.sql, at.volume, at.partition)?;
+    let newer = all.iter().any(|g| g.at.generation > at.generation && g.state == GenerationState::Active);
+    let mut row = GenerationRow::find(&c.sql, at)?;
+    if newer || row.state != GenerationState::Pending {
+        return Err(Refusal::new(
+            RefusalCode::Superseded,
+            format!(
+                "generation {} of partition {} of volume {} is {:?}",
+                at.generation, at.partition, at.volume, row.state
+            ),
+            "make a new generation",
+        ));
+    }
+    // Older ones first: the catalogue allows one active generation per partition.
+    for mut old in all.into_iter().filter(|g| g.at.generation < at.generation) {
+        match old.state {
+            GenerationState::Active => {
+                old.state = GenerationState::Superseded;
+                old.key_state = step(old.key_state, KeyState::Deactivated)?;
+            }
+            GenerationState::Pending => old.state = GenerationState::Abandoned,
+            GenerationState::Superseded | GenerationState::Abandoned => continue,
+        }
+        old.update(&c.sql)?;
+    }
+    row.state = GenerationState::Active;
+    row.key_state = step(row.key_state, KeyState::Active)?;
+    row.commitment = Some(commitment);
+    row.update(&c.sql)
+}
+
+fn finish_labelling(c: &mut Change<'_>, actor: Actor, volume: &VolumeRow) -> Result<(), Refusal> {
+    if volume.state != VolumeState::Labelling {
+        return Ok(());
+    }
+    let complete = volume.view(&c.sql)?.partitions.iter().all(|p| p.active().is_some());
+    if !complete {
+        return Ok(());
+    }
+    if let Some(old) = volume.replaces {
+        let old = VolumeRow::find(&c.sql, old)?;
+        for partition in 0..old.partitions {
+            for mut row in GenerationRow::of_partition(&c.sql, old.id, partition)? {
+                if row.state == GenerationState::Active {
+                    row.state = GenerationState::Superseded;
+                    row.key_state =
+                        row.key_state.transition(KeyState::Deactivated).map_err(|e| internal(e.to_string()))?;
+                    row.update(&c.sql)?;
+                }
+            }
+        }
+        old.set_state(&c.sql, VolumeState::Replaced)?;
+        let reason = format!("replaced by volume {}", volume.id);
+        c.record(Entry::done(actor, op::VOLUME_STATE).volume(old.id).reason(reason))?;
+    }
+    if let Some(user) = VolumeRow::with_active_label(&c.sql, &volume.label)? {
+        let what = format!("label {:?} was given to {} meanwhile", volume.label, user.words());
+        return Err(Refusal::new(RefusalCode::LabelInUse, what, "retire one of them and label again"));
+    }
+    volume.set_state(&c.sql, VolumeState::Active)?;
+    c.record(Entry::done(actor, op::VOLUME_STATE).volume(volume.id).reason("active"))?;
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Making key-encryption keys.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{Authority, DEFAULT_TENANT, canary_aad, close_intent, open_intent};
+use crate::catalogue::{Actor, Change, Entry, name, to_db};
+use crate::custody::{Blob, Outcome, op};
+use crate::fault::internal;
+use crate::hex::Hex;
+use crate::pkcs11::{TokenError, WrapMechanism, WrapWith};
+use crate::protocol::Refusal;
+use crate::time;
+
+const CKM_AES_KEY_WRAP: u64 = 0x2109;
+const CKM_AES_GCM: u64 = 0x1087;
+
+/// What a key-encryption key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KekPurpose {
+    /// Wraps the catalogue's copies of a tenant's data keys.
+    Catalogue,
+    /// Wraps the copies that stand on the media of a pool.
+    Medium,
+}
+
+/// A key-encryption key that stands in the token and not yet in the catalogue.
+pub(crate) struct NewKek {
+    pub(crate) id: Uuid,
+    purpose: KekPurpose,
+    mechanism: WrapMechanism,
+    canary: Vec<u8>,
+    canary_sha256: [u8; 32],
+    intent: u64,
+}
+
+impl Authority {
+    /// Makes a KEK with a canary, the intent entered before; [`NewKek::keep`] enters the outcome.
+    pub(crate) fn make_kek(&self, actor: Actor, purpose: KekPurpose, label: &str) -> Result<NewKek, Refusal> {
+        let id = Uuid::new_v4();
+        let intent = self.lock().change(|c| {
+            let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Intent).key(id).reason(label);
+            open_intent(c, entry, op::KEK_CREATE, id, None)
+        })?;
+        let made = self.kek_in_token(id, label).map_err(Refusal::from);
+        match made {
+            Ok((mechanism, canary, canary_sha256)) => {
+                Ok(NewKek { id, purpose, mechanism, canary, canary_sha256, intent })
+            }
+            Err(refusal) => {
+                self.lock().change(|c| {
+                    c.record(Entry::new(actor, op::KEK_CREATE, Outcome::Failed).key(id).reason(&refusal.what))?;
+                    close_intent(c, intent)
+                })?;
+                Err(refusal)
+            }
+        }
+    }
+
+    fn kek_in_token(&self, id: Uuid, label: &str) -> Result<(WrapMechanism, Vec<u8>, [u8; 32]), TokenError> {
+        let mechanisms = self.token.mechanisms()?;
+        let mechanism = if mechanisms.contains(&CKM_AES_KEY_WRAP) {
+            WrapMechanism::AesKeyWrap
+        } else if mechanisms.contains(&CKM_AES_GCM) {
+            WrapMechanism::AesGcm
+        } else {
+            return Err(TokenError::Unsupported { what: "AES_KEY_WRAP or AES_GCM".into() });
+        };
+        self.token.make_kek(id, label, mechanism)?;
+        let with = WrapWith { kek: id, mechanism, aad: canary_aad(id) };
+        let (canary, mut blobs) = self.token.make_data_key(vec![with])?;
+        let blob = blobs.pop().ok_or_else(|| TokenError::WrapFault { what: "no wrapped canary".into() })?;
+        Ok((mechanism, blob, Sha256::digest(canary.expose()).into()))
+    }
+}
+
+impl NewKek {
+    /// Enters the outcome and the KEK.
+    pub(crate) fn keep(&self, change: &mut Change<'_>, actor: Actor) -> Result<(), Refusal> {
+        let canary = Blob { kek: self.id, sha256: Hex(Sha256::digest(&self.canary).into()) };
+        let leaf = change.record(Entry::done(actor, op::KEK_CREATE).key(self.id).blobs(vec![canary]))?;
+        close_intent(change, self.intent)?;
+        let purpose = match self.purpose {
+            KekPurpose::Catalogue => "catalogue",
+            KekPurpose::Medium => "medium",
+        };
+        let written = change.sql.execute(
+            "INSERT INTO keks (id, purpose, tenant, epoch, mechanism, state, canary, canary_sha256, created, created_leaf)
+             VALUES (?1, ?2, ?3, 1, ?4, 'active', ?5, ?6, ?7, ?8)",
+            rusqlite::params![
+                self.id.to_string(),
+                purpose,
+                DEFAULT_TENANT,
+                name(self.mechanism)?,
+                self.canary,
+                self.canary_sha256,
+                time::now(),
+                to_db(leaf)?
+            ],
+        )?;
+        if written == 1 { Ok(()) } else { Err(internal("a key-encryption key was not kept")) }
+    }
+}

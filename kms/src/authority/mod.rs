@@ -1,0 +1,370 @@
+//! The key authority: who gets which key, and the record of it.
+//!
+//! Order of every release: rules, the custody entry that created the wrapped key, the token, the custody entry of the release
+//! (durable), and only then the key. Where the token makes something, an entry of the intent stands before and one of the outcome
+//! after; an intent whose outcome is missing at the next start gets the outcome "interrupted". The catalogue is never locked while
+//! the token works, so a hung token stops nothing but itself.
+
+mod admin;
+mod generation;
+mod kek;
+mod label;
+mod limiter;
+mod session;
+mod stream;
+
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::catalogue::{Catalogue, Change, Entry, KekRow, export_lines, leaf_text, meta, named};
+use crate::custody::{ExportHeader, FORMAT, Outcome, VerifierKey, op};
+use crate::fault::{damaged, internal};
+use crate::hex::{Hex, HexBytes};
+use crate::home::Home;
+use crate::pkcs11::{SignAlgorithm, Token, WrapWith};
+use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Status};
+
+pub use crate::catalogue::Actor;
+pub use crate::home::AuthorityOptions;
+pub use admin::AuditPlan;
+pub(crate) use admin::insert_pool;
+pub(crate) use kek::KekPurpose;
+use limiter::RefusalLimiter;
+
+/// Bound to a wrapped data key where the mechanism can: the place that it belongs to.
+pub(crate) fn wrap_aad(at: GenerationRef) -> HexBytes {
+    let mut aad = b"sealtape dek 1".to_vec();
+    aad.extend_from_slice(at.volume.as_bytes());
+    aad.push(at.partition);
+    aad.extend_from_slice(&at.generation.to_be_bytes());
+    aad.extend_from_slice(at.key_id.as_bytes());
+    HexBytes(aad)
+}
+
+fn canary_aad(kek: Uuid) -> HexBytes {
+    let mut aad = b"sealtape canary 1".to_vec();
+    aad.extend_from_slice(kek.as_bytes());
+    HexBytes(aad)
+}
+
+/// The key authority of one installation.
+#[derive(Debug)]
+pub struct Authority {
+    catalogue: Mutex<Catalogue>,
+    token: Token,
+    limiter: Mutex<RefusalLimiter>,
+    log_key: VerifierKey,
+    signing: (Uuid, SignAlgorithm),
+    /// Exclusive while this value lives: two key authorities over one folder would both append.
+    _lock: std::fs::File,
+}
+
+impl Authority {
+    /// Opens an installation: checks the database and the whole custody log, closes what was interrupted, and finds the token.
+    ///
+    /// # Errors
+    /// When something is damaged, another process has it open, or the token cannot be used. A rejected or missing token does not
+    /// hinder opening when `options.token_may_be_away` is set.
+    pub fn open(home: &Home, options: AuthorityOptions) -> Result<Self, Refusal> {
+        let lock = home.lock()?;
+        let connection = Catalogue::connect(&home.catalogue())?;
+        if meta(&connection, "initialised").is_err() {
+            return Err(Refusal::new(
+                RefusalCode::Damaged,
+                format!("setting up {} was interrupted", home.dir().display()),
+                "remove the folder and run: sealtape init",
+            ));
+        }
+        let may_be_away = options.token_may_be_away;
+        let authority = Self::assemble(home, options, connection, lock)?;
+        authority.close_interrupted()?;
+        match authority.check_token() {
+            Err(e) if may_be_away => tracing::error!("the token cannot be used yet: {e}"),
+            other => other?,
+        }
+        authority.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_START)))?;
+        Ok(authority)
+    }
+
+    pub(crate) fn assemble(
+        home: &Home,
+        options: AuthorityOptions,
+        connection: rusqlite::Connection,
+        lock: std::fs::File,
+    ) -> Result<Self, Refusal> {
+        let log_key: VerifierKey =
+            meta(&connection, "log_key")?.parse().map_err(|e| damaged(format!("the log's key: {e}")))?;
+        let signing_id =
+            meta(&connection, "signing_key")?.parse().map_err(|_| damaged("the signing key's id is malformed"))?;
+        let algorithm = named(meta(&connection, "signing_algorithm")?)?;
+        let token = Token::new(home.token_config(&connection, options)?);
+        let catalogue = Catalogue::open(connection, &log_key)?;
+        Ok(Self {
+            catalogue: Mutex::new(catalogue),
+            token,
+            limiter: Mutex::default(),
+            log_key,
+            signing: (signing_id, algorithm),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Catalogue> {
+        // A panic inside a transaction rolls it back, so the state behind a poisoned lock is whole.
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// The public key that verifies checkpoints and exports.
+    #[must_use]
+    pub fn log_key(&self) -> &VerifierKey {
+        &self.log_key
+    }
+
+    /// Runs `work`; a refusal is entered into the custody log, at a limited rate.
+    fn refusals_logged<T>(
+        &self,
+        actor: Actor,
+        op: &'static str,
+        describe: impl FnOnce(Entry) -> Entry,
+        work: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let refusal = match work() {
+            Ok(value) => return Ok(value),
+            Err(refusal) => refusal,
+        };
+        let limiter = || self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match refusal.code {
+            // What cannot be written cannot be entered; and a fault of the log is not made better by more of it.
+            RefusalCode::LogUnwritable | RefusalCode::Damaged => None,
+            RefusalCode::Token | RefusalCode::TokenHung | RefusalCode::TokenMissing | RefusalCode::Internal => {
+                Some(Outcome::Failed)
+            }
+            _ => Some(Outcome::Refused),
+        };
+        if let Some(outcome) = outcome
+            && let Some(suppressed) = limiter().enter(actor, op, Instant::now())
+        {
+            let reason = match suppressed {
+                0 => refusal.what.clone(),
+                n => format!("{}; {n} more before it were not entered", refusal.what),
+            };
+            let entry = describe(Entry::new(actor, op, outcome)).reason(reason);
+            if let Err(e) = self.lock().change(|c| c.record(entry)) {
+                tracing::error!("a refusal could not be entered into the custody log: {e}");
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Enters that `uid` was turned away at `socket`.
+    pub fn turned_away(&self, uid: u32, socket: &str) {
+        let refusal = || Refusal::new(RefusalCode::NotAllowed, format!("may not use {socket}"), "");
+        let _: Result<(), Refusal> = self.refusals_logged(Actor::User(uid), op::PEER, |e| e, || Err(refusal()));
+    }
+
+    /// Gives every intent without an outcome the outcome "interrupted".
+    fn close_interrupted(&self) -> Result<(), Refusal> {
+        let mut catalogue = self.lock();
+        let open: Vec<(i64, String)> = {
+            let mut query = catalogue.sql().prepare("SELECT leaf, key FROM intents ORDER BY leaf")?;
+            query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?
+        };
+        for (leaf, key) in open {
+            let intent = catalogue.log().proven_leaf(catalogue.sql(), crate::catalogue::from_db(leaf)?)?;
+            let name = [op::KEK_CREATE, op::KEY_CREATE].into_iter().find(|n| *n == intent.op);
+            let name = name.ok_or_else(|| damaged(format!("leaf {leaf} is no intent")))?;
+            catalogue.change(|c| {
+                let mut entry =
+                    Entry::new(Actor::Service, name, Outcome::Interrupted).key(crate::catalogue::uuid(&key)?);
+                if let Some(volume) = intent.volume {
+                    entry = entry.volume(volume);
+                }
+                c.record(entry.reason(format!("entry {leaf} has no outcome: the service stopped in between")))?;
+                close_intent(c, crate::catalogue::from_db(leaf)?)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Unwraps the canary of the tenant's KEK: the only way to know that a token works.
+    fn check_token(&self) -> Result<(), Refusal> {
+        let kek = KekRow::of_tenant(self.lock().sql(), DEFAULT_TENANT)?;
+        self.token.check_kek(kek.id, kek.mechanism)?;
+        let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
+        let canary = self.token.unwrap(&with, &kek.canary)?;
+        if <[u8; 32]>::from(Sha256::digest(canary.expose())) == kek.canary_sha256 {
+            Ok(())
+        } else {
+            Err(Refusal::new(
+                RefusalCode::KekMissing,
+                format!("the key-encryption key {} in the token is another one than at set-up", kek.id),
+                "check which token is connected",
+            ))
+        }
+    }
+
+    /// Health: a real unwrap, and figures.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn status(&self) -> Result<Status, Refusal> {
+        let token_error = self.check_token().err();
+        let catalogue = self.lock();
+        let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
+        let log = catalogue.log();
+        Ok(Status {
+            token_uri: self.token.uri().to_string(),
+            token_ok: token_error.is_none(),
+            token_error,
+            pin_latched: self.token.latch().is_set(),
+            worker_starts: self.token.worker().0,
+            log_origin: self.log_key.name().to_owned(),
+            log_size: log.edge.size(),
+            log_root: Hex(log.edge.root()),
+            checkpoint_size: log.checkpoint_size,
+            volumes: crate::catalogue::from_db(volumes)?,
+            log_key: self.log_key.to_string(),
+        })
+    }
+
+    /// How many leaves were appended since the last signed checkpoint.
+    #[must_use]
+    pub fn unsigned_leaves(&self) -> u64 {
+        let catalogue = self.lock();
+        catalogue.log().edge.size() - catalogue.log().checkpoint_size
+    }
+
+    /// Signs a checkpoint over the log as it is now, and keeps it.
+    ///
+    /// # Errors
+    /// When the token cannot sign or the catalogue cannot be written.
+    pub fn checkpoint(&self) -> Result<CheckpointView, Refusal> {
+        let checkpoint = self.lock().log().checkpoint(self.log_key.name());
+        let view = |note| CheckpointView { size: checkpoint.size, root: Hex(checkpoint.root), note };
+        if let Some(note) = self.kept_checkpoint(checkpoint.size)? {
+            return Ok(view(note));
+        }
+        let text = checkpoint.to_text();
+        let signature = self.token.sign(self.signing.0, self.signing.1, text.as_bytes())?;
+        let note = self.log_key.note(&text, &signature);
+        // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
+        self.log_key.open(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+        self.lock().keep_checkpoint(checkpoint.size, &note)?;
+        Ok(view(note))
+    }
+
+    fn kept_checkpoint(&self, size: u64) -> Result<Option<String>, Refusal> {
+        use rusqlite::OptionalExtension;
+        let catalogue = self.lock();
+        let query = "SELECT note FROM custody_checkpoints WHERE size = ?1";
+        Ok(catalogue.sql().query_row(query, [crate::catalogue::to_db(size)?], |r| r.get(0)).optional()?)
+    }
+
+    /// Begins an export: enters it, signs a checkpoint, and fixes the range.
+    ///
+    /// # Errors
+    /// When the log cannot be written or the checkpoint cannot be signed.
+    pub fn audit_plan(&self, actor: Actor) -> Result<AuditPlan, Refusal> {
+        self.lock().change(|c| c.record(Entry::done(actor, op::AUDIT_EXPORT)))?;
+        let checkpoint = self.checkpoint()?;
+        let header = ExportHeader {
+            format: FORMAT.into(),
+            key: self.log_key.to_string(),
+            origin: self.log_key.name().to_owned(),
+            size: checkpoint.size,
+        };
+        let header = serde_json::to_string(&header).map_err(|e| internal(e.to_string()))?;
+        Ok(AuditPlan { header: format!("{header}\n"), checkpoint })
+    }
+
+    /// Lines of the export for leaves `first..last`, each line ended by a newline, checkpoints in their places.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn audit_lines(&self, first: u64, last: u64) -> Result<String, Refusal> {
+        export_lines(self.lock().sql(), first, last)
+    }
+
+    /// Writes a full export.
+    ///
+    /// # Errors
+    /// As [`Authority::audit_plan`]; or what `to` returns, as an internal refusal naming it.
+    pub fn audit_export(&self, actor: Actor, to: &mut impl Write) -> Result<CheckpointView, Refusal> {
+        let plan = self.audit_plan(actor)?;
+        let output = |e: std::io::Error| internal(format!("cannot write the export: {e}"));
+        to.write_all(plan.header.as_bytes()).map_err(output)?;
+        for (first, last) in plan.ranges() {
+            to.write_all(self.audit_lines(first, last)?.as_bytes()).map_err(output)?;
+        }
+        Ok(plan.checkpoint)
+    }
+
+    /// Leaves from `first` (none: the last ones), at most `count`.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn audit_show(&self, first: Option<u64>, count: u32) -> Result<Vec<String>, Refusal> {
+        let catalogue = self.lock();
+        let size = catalogue.log().edge.size();
+        let count = u64::from(count.min(1000));
+        let first = first.unwrap_or_else(|| size.saturating_sub(count)).min(size);
+        (first..size.min(first.saturating_add(count))).map(|seq| leaf_text(catalogue.sql(), seq)).collect()
+    }
+
+    /// Enters the stop of the service and signs a last checkpoint; the token being away hinders only that.
+    ///
+    /// # Errors
+    /// When the log cannot be written, or the checkpoint cannot be signed.
+    pub fn shut_down(&self) -> Result<(), Refusal> {
+        self.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_STOP)))?;
+        self.checkpoint().map(|_| ())
+    }
+}
+
+/// The tenant of everything, until there are several.
+pub(crate) const DEFAULT_TENANT: i64 = 1;
+
+/// Enters an intent and remembers it as open.
+fn open_intent(
+    change: &mut Change<'_>,
+    entry: Entry,
+    op: &str,
+    key: Uuid,
+    volume: Option<Uuid>,
+) -> Result<u64, Refusal> {
+    let leaf = change.record(entry)?;
+    let insert = "INSERT INTO intents (leaf, op, key, volume) VALUES (?1, ?2, ?3, ?4)";
+    let values = rusqlite::params![crate::catalogue::to_db(leaf)?, op, key.to_string(), volume.map(|v| v.to_string())];
+    change.sql.execute(insert, values)?;
+    Ok(leaf)
+}
+
+fn close_intent(change: &Change<'_>, leaf: u64) -> Result<(), Refusal> {
+    change.sql.execute("DELETE FROM intents WHERE leaf = ?1", [crate::catalogue::to_db(leaf)?])?;
+    Ok(())
+}
+
+/// Names of units, pools and the like: they stand in messages, logs and paths.
+fn check_name(what: &str, name: &str, most: usize) -> Result<(), Refusal> {
+    let fine = !name.trim().is_empty()
+        && name.trim() == name
+        && name.chars().count() <= most
+        && !name.chars().any(char::is_control);
+    if fine {
+        return Ok(());
+    }
+    Err(crate::fault::bad_request(
+        format!("{name:?} is no {what}"),
+        format!("use 1 to {most} printable characters without spaces around them"),
+    ))
+}

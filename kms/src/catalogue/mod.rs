@@ -1,0 +1,266 @@
+//! The catalogue: SQLite in WAL mode with `synchronous=FULL`. Every change of what exists is one transaction together with its
+//! custody entry; a transaction without one is refused. Only the progress of sessions (synchronisation points) is kept without.
+
+mod convert;
+mod log;
+mod rows;
+mod schema;
+
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use sha2::Sha256;
+use uuid::Uuid;
+
+pub(crate) use convert::{from_db, name, named, to_db, uuid};
+pub(crate) use log::{LogState, export_lines, leaf_text};
+pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
+
+use crate::custody::{Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};
+use crate::fault::{damaged, internal};
+use crate::hex::Hex;
+use crate::protocol::{GenerationRef, Refusal};
+use crate::time;
+
+/// Who does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Actor {
+    /// A user of this machine, by peer credentials.
+    User(u32),
+    /// The key authority itself.
+    Service,
+}
+
+impl Actor {
+    fn identity(self) -> String {
+        match self {
+            Self::User(uid) => format!("uid:{uid}"),
+            Self::Service => "service".into(),
+        }
+    }
+}
+
+/// What goes into a leaf; time, sequence number, salt and pseudonym are added by the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    actor: Actor,
+    op: &'static str,
+    outcome: Outcome,
+    unit: Option<String>,
+    volume: Option<Uuid>,
+    partition: Option<u8>,
+    generation: Option<u32>,
+    key: Option<Uuid>,
+    blobs: Vec<Blob>,
+    reason: Option<String>,
+}
+
+impl Entry {
+    pub(crate) fn new(actor: Actor, op: &'static str, outcome: Outcome) -> Self {
+        Self {
+            actor,
+            op,
+            outcome,
+            unit: None,
+            volume: None,
+            partition: None,
+            generation: None,
+            key: None,
+            blobs: Vec::new(),
+            reason: None,
+        }
+    }
+
+    pub(crate) fn done(actor: Actor, op: &'static str) -> Self {
+        Self::new(actor, op, Outcome::Done)
+    }
+
+    pub(crate) fn unit(mut self, unit: impl Into<String>) -> Self {
+        self.unit = Some(unit.into());
+        self
+    }
+
+    pub(crate) fn volume(mut self, volume: Uuid) -> Self {
+        self.volume = Some(volume);
+        self
+    }
+
+    pub(crate) fn key(mut self, key: Uuid) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    pub(crate) fn at(mut self, at: GenerationRef) -> Self {
+        self.volume = Some(at.volume);
+        self.partition = Some(at.partition);
+        self.generation = Some(at.generation);
+        self.key = Some(at.key_id);
+        self
+    }
+
+    pub(crate) fn blobs(mut self, blobs: Vec<Blob>) -> Self {
+        self.blobs = blobs;
+        self
+    }
+
+    /// Longer texts are cut: a leaf has a limit, and the beginning tells most.
+    pub(crate) fn reason(mut self, reason: impl Into<String>) -> Self {
+        let mut reason: String = reason.into();
+        let mut end = reason.len().min(MAX_LEAF / 8);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        reason.truncate(end);
+        self.reason = Some(reason);
+        self
+    }
+}
+
+/// The open catalogue.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    connection: Connection,
+    log: LogState,
+    actor_key: Hex<32>,
+}
+
+/// A transaction that has to end with a custody entry.
+pub(crate) struct Change<'a> {
+    pub(crate) sql: Transaction<'a>,
+    log: LogState,
+    actor_key: &'a Hex<32>,
+    entries: u32,
+}
+
+impl Catalogue {
+    /// A new, empty catalogue.
+    pub(crate) fn create(path: &Path) -> Result<Connection, Refusal> {
+        let mut connection = Connection::open(path)?;
+        schema::prepare(&mut connection)?;
+        let mut key = [0u8; 32];
+        getrandom::fill(&mut key).map_err(|e| internal(e.to_string()))?;
+        set_meta(&connection, "actor_key", &Hex(key).to_string())?;
+        Ok(connection)
+    }
+
+    /// Opens a database for reading its settings; [`Catalogue::open`] goes on from there.
+    pub(crate) fn connect(path: &Path) -> Result<Connection, Refusal> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        schema::prepare(&mut connection)?;
+        Ok(connection)
+    }
+
+    /// Checks the custody log and takes the catalogue into use.
+    pub(crate) fn open(connection: Connection, key: &VerifierKey) -> Result<Self, Refusal> {
+        let actor_key =
+            meta(&connection, "actor_key")?.parse().map_err(|_| damaged("the key of pseudonyms is malformed"))?;
+        let log = LogState::load(&connection, key)?;
+        Ok(Self { connection, log, actor_key })
+    }
+
+    pub(crate) fn log(&self) -> &LogState {
+        &self.log
+    }
+
+    pub(crate) fn sql(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Runs `make` in one transaction, which has to record at least one custody entry; durable when this returns.
+    pub(crate) fn change<T>(&mut self, make: impl FnOnce(&mut Change<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let sql = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut change = Change { sql, log: self.log.clone(), actor_key: &self.actor_key, entries: 0 };
+        let value = make(&mut change)?;
+        if change.entries == 0 {
+            return Err(internal("a change without a custody entry"));
+        }
+        let Change { sql, log, .. } = change;
+        sql.commit()?;
+        self.log = log;
+        Ok(value)
+    }
+
+    /// Runs `make` in one transaction without a custody entry: for the progress of sessions and for checkpoints only.
+    pub(crate) fn progress<T>(
+        &mut self,
+        make: impl FnOnce(&Transaction<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let sql = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = make(&sql)?;
+        sql.commit()?;
+        Ok(value)
+    }
+
+    /// Keeps a signed checkpoint.
+    pub(crate) fn keep_checkpoint(&mut self, size: u64, note: &str) -> Result<(), Refusal> {
+        self.progress(|sql| {
+            let insert = "INSERT OR IGNORE INTO custody_checkpoints (size, note, created) VALUES (?1, ?2, ?3)";
+            sql.execute(insert, params![to_db(size)?, note, time::now()])?;
+            Ok(())
+        })?;
+        self.log.checkpoint_size = self.log.checkpoint_size.max(size);
+        Ok(())
+    }
+}
+
+impl Change<'_> {
+    /// Appends a custody entry; gives its sequence number.
+    pub(crate) fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
+        let actor = self.pseudonym(entry.actor)?;
+        let mut salt = [0u8; 16];
+        getrandom::fill(&mut salt).map_err(|e| internal(e.to_string()))?;
+        let seq = self.log.append(&self.sql, |seq, time| Leaf {
+            actor,
+            blobs: entry.blobs,
+            generation: entry.generation,
+            key: entry.key,
+            op: entry.op.to_owned(),
+            outcome: entry.outcome,
+            partition: entry.partition,
+            reason: entry.reason,
+            salt: Hex(salt),
+            seq,
+            time,
+            unit: entry.unit,
+            volume: entry.volume,
+        })?;
+        self.entries += 1;
+        Ok(seq)
+    }
+
+    /// HMAC of the identity under the installation's own key; who it is stands in the table of actors only.
+    fn pseudonym(&self, actor: Actor) -> Result<String, Refusal> {
+        let identity = actor.identity();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.actor_key.0).map_err(|e| internal(e.to_string()))?;
+        mac.update(identity.as_bytes());
+        let mac: [u8; 32] = mac.finalize().into_bytes().into();
+        let pseudonym: String = Hex(mac).to_string().chars().take(16).collect();
+        let known = self
+            .sql
+            .prepare_cached("SELECT 1 FROM actors WHERE pseudonym = ?1")?
+            .query_row([&pseudonym], |_| Ok(()))
+            .optional()?;
+        if known.is_none() {
+            let user = match actor {
+                Actor::User(uid) => nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten(),
+                Actor::Service => None,
+            };
+            let insert = "INSERT INTO actors (pseudonym, identity, name, first_seen) VALUES (?1, ?2, ?3, ?4)";
+            self.sql.execute(insert, params![pseudonym, identity, user.map(|u| u.name), time::now()])?;
+        }
+        Ok(pseudonym)
+    }
+}
+
+pub(crate) fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), Refusal> {
+    let insert = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    connection.execute(insert, [key, value])?;
+    Ok(())
+}
+
+pub(crate) fn meta(connection: &Connection, key: &str) -> Result<String, Refusal> {
+    let value = connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?;
+    value.ok_or_else(|| damaged(format!("the catalogue lacks its setting {key}")))
+}

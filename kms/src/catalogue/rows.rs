@@ -1,0 +1,448 @@
+//! Reading and writing the catalogue's rows.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::convert::{blob16, blob32, from_db, name, named, to_db, uuid};
+use super::log::LogState;
+use crate::custody::{Outcome, op};
+use crate::fault::{bad_request, damaged};
+use crate::hex::Hex;
+use crate::pkcs11::{WrapMechanism, WrapWith};
+use crate::protocol::{
+    GenerationRef, GenerationState, GenerationView, KeyState, LastRecord, PartitionView, PoolPolicy, Refusal,
+    RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState, VolumeSummary, VolumeView,
+};
+
+#[derive(Debug, Clone)]
+pub(crate) struct KekRow {
+    pub(crate) id: Uuid,
+    pub(crate) mechanism: WrapMechanism,
+    pub(crate) canary: Vec<u8>,
+    pub(crate) canary_sha256: [u8; 32],
+}
+
+impl KekRow {
+    pub(crate) fn find(sql: &Connection, id: Uuid) -> Result<Self, Refusal> {
+        Self::one(sql, "id = ?1", &id.to_string())
+    }
+
+    pub(crate) fn of_tenant(sql: &Connection, tenant: i64) -> Result<Self, Refusal> {
+        Self::one(sql, "purpose = 'catalogue' AND state = 'active' AND tenant = ?1", &tenant)
+    }
+
+    fn one(sql: &Connection, which: &str, value: &dyn rusqlite::ToSql) -> Result<Self, Refusal> {
+        let query = format!("SELECT id, mechanism, canary, canary_sha256 FROM keks WHERE {which}");
+        let row = sql
+            .query_row(&query, [value], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, Vec<u8>>(2)?, r.get::<_, Vec<u8>>(3)?))
+            })
+            .optional()?;
+        let (id, mechanism, canary, hash) = row.ok_or_else(|| damaged("the catalogue lacks a key-encryption key"))?;
+        Ok(Self { id: uuid(&id)?, mechanism: named(mechanism)?, canary, canary_sha256: blob32(&hash)? })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PoolRow {
+    pub(crate) id: i64,
+    pub(crate) tenant: i64,
+    pub(crate) policy: PoolPolicy,
+    pub(crate) medium_kek: Uuid,
+}
+
+const POOL: &str =
+    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek
+                    FROM pools";
+
+fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, String)> {
+    let policy = PoolPolicy {
+        name: row.get(2)?,
+        suite: row.get(3)?,
+        compression: row.get(4)?,
+        key_on_medium: row.get(5)?,
+        label_on_medium: row.get(6)?,
+        barcode_on_medium: row.get(7)?,
+    };
+    Ok((PoolRow { id: row.get(0)?, tenant: row.get(1)?, policy, medium_kek: Uuid::nil() }, row.get(8)?))
+}
+
+impl PoolRow {
+    fn with_kek((mut row, kek): (Self, String)) -> Result<Self, Refusal> {
+        row.medium_kek = uuid(&kek)?;
+        Ok(row)
+    }
+
+    pub(crate) fn find(sql: &Connection, id: i64) -> Result<Self, Refusal> {
+        let found = sql.query_row(&format!("{POOL} WHERE id = ?1"), [id], pool).optional()?;
+        Self::with_kek(found.ok_or_else(|| damaged("the catalogue lacks a pool"))?)
+    }
+
+    pub(crate) fn named(sql: &Connection, name: &str) -> Result<Self, Refusal> {
+        let found = sql.query_row(&format!("{POOL} WHERE name = ?1"), [name], pool).optional()?;
+        let unknown =
+            || Refusal::new(RefusalCode::UnknownPool, format!("there is no pool {name:?}"), "see: sealtape pool list");
+        Self::with_kek(found.ok_or_else(unknown)?)
+    }
+
+    pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
+        let mut query = sql.prepare(&format!("{POOL} ORDER BY name"))?;
+        let rows: Vec<_> = query.query_map([], pool)?.collect::<Result<_, _>>()?;
+        rows.into_iter().map(Self::with_kek).collect()
+    }
+
+    /// Whether `unit` may use this pool.
+    pub(crate) fn check_unit(&self, sql: &Connection, unit: &str) -> Result<(), Refusal> {
+        let mut query = sql.prepare_cached("SELECT pool FROM unit_pools WHERE unit = ?1")?;
+        let pools: Vec<i64> = query.query_map([unit], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        if pools.is_empty() || pools.contains(&self.id) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalCode::UnitRestricted,
+            format!("unit {unit} may not use pool {}", self.policy.name),
+            "load the volume in another unit, or change the unit's pools",
+        ))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeRow {
+    pub(crate) id: Uuid,
+    pub(crate) pool: i64,
+    pub(crate) kind: VolumeKind,
+    pub(crate) state: VolumeState,
+    pub(crate) label: String,
+    pub(crate) barcode: Option<String>,
+    pub(crate) partitions: u8,
+    pub(crate) owner: Option<u32>,
+    pub(crate) replaces: Option<Uuid>,
+    pub(crate) created: String,
+}
+
+const VOLUME: &str = "SELECT id, pool, kind, state, label, barcode, partitions, owner, replaces, created FROM volumes";
+
+type RawVolume = (String, i64, String, String, String, Option<String>, u8, Option<u32>, Option<String>, String);
+
+fn raw_volume(r: &Row<'_>) -> rusqlite::Result<RawVolume> {
+    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?, r.get(9)?))
+}
+
+impl VolumeRow {
+    fn from_raw(raw: RawVolume) -> Result<Self, Refusal> {
+        let (id, pool, kind, state, label, barcode, partitions, owner, replaces, created) = raw;
+        let replaces = replaces.as_deref().map(uuid).transpose()?;
+        let (id, kind, state) = (uuid(&id)?, named(kind)?, named(state)?);
+        Ok(Self { id, pool, kind, state, label, barcode, partitions, owner, replaces, created })
+    }
+
+    pub(crate) fn find(sql: &Connection, id: Uuid) -> Result<Self, Refusal> {
+        let mut query = sql.prepare_cached(&format!("{VOLUME} WHERE id = ?1"))?;
+        let raw = query.query_row([id.to_string()], raw_volume).optional()?;
+        let unknown = || {
+            Refusal::new(
+                RefusalCode::UnknownVolume,
+                format!("volume {id} is not in this catalogue"),
+                "it was labelled by another installation, or the catalogue is an older copy; restore works from the token and the medium alone",
+            )
+        };
+        Self::from_raw(raw.ok_or_else(unknown)?)
+    }
+
+    pub(crate) fn with_active_label(sql: &Connection, label: &str) -> Result<Option<Self>, Refusal> {
+        let query = format!("{VOLUME} WHERE label = ?1 AND state = 'active' AND kind = 'tape'");
+        sql.query_row(&query, [label], raw_volume).optional()?.map(Self::from_raw).transpose()
+    }
+
+    pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
+        let mut query = sql.prepare(&format!("{VOLUME} ORDER BY created, id"))?;
+        let raws: Vec<_> = query.query_map([], raw_volume)?.collect::<Result<_, _>>()?;
+        raws.into_iter().map(Self::from_raw).collect()
+    }
+
+    pub(crate) fn insert(&self, sql: &Connection, tenant: i64) -> Result<(), Refusal> {
+        sql.execute(
+            "INSERT INTO volumes (id, tenant, pool, kind, state, label, barcode, partitions, owner, replaces, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            params![
+                self.id.to_string(),
+                tenant,
+                self.pool,
+                name(self.kind)?,
+                name(self.state)?,
+                self.label,
+                self.barcode,
+                self.partitions,
+                self.owner,
+                self.replaces.map(|r| r.to_string()),
+                self.created
+            ],
+        )?;
+        for partition in 0..self.partitions {
+            let insert =
+                "INSERT INTO partitions (volume, partition, next_generation, next_ordinal) VALUES (?1, ?2, 1, 1)";
+            sql.execute(insert, params![self.id.to_string(), partition])?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_state(&self, sql: &Connection, state: VolumeState) -> Result<(), Refusal> {
+        sql.execute("UPDATE volumes SET state = ?2 WHERE id = ?1", params![self.id.to_string(), name(state)?])?;
+        Ok(())
+    }
+
+    pub(crate) fn check_partition(&self, partition: u8) -> Result<(), Refusal> {
+        if partition < self.partitions {
+            return Ok(());
+        }
+        let what = format!("volume {} has {} partition(s), number {partition} is asked for", self.id, self.partitions);
+        Err(bad_request(what, "check the medium"))
+    }
+
+    /// For messages: label and UUID.
+    pub(crate) fn words(&self) -> String {
+        if self.label.is_empty() {
+            format!("volume {}", self.id)
+        } else {
+            format!("volume {} ({})", self.label, self.id)
+        }
+    }
+
+    pub(crate) fn summary(&self, pool: &PoolRow) -> VolumeSummary {
+        VolumeSummary {
+            volume: self.id,
+            kind: self.kind,
+            state: self.state,
+            label: self.label.clone(),
+            barcode: self.barcode.clone(),
+            pool: pool.policy.name.clone(),
+            partitions: self.partitions,
+            created: self.created.clone(),
+        }
+    }
+
+    pub(crate) fn view(&self, sql: &Connection) -> Result<VolumeView, Refusal> {
+        let mut partitions: Vec<PartitionView> =
+            (0..self.partitions).map(|partition| PartitionView { partition, generations: Vec::new() }).collect();
+        for row in GenerationRow::of_volume(sql, self.id)? {
+            if let Some(partition) = partitions.get_mut(usize::from(row.at.partition)) {
+                partition.generations.push(row.view());
+            }
+        }
+        Ok(VolumeView {
+            volume: self.id,
+            kind: self.kind,
+            state: self.state,
+            label: self.label.clone(),
+            barcode: self.barcode.clone(),
+            policy: PoolRow::find(sql, self.pool)?.policy,
+            created: self.created.clone(),
+            partitions,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct GenerationRow {
+    pub(crate) at: GenerationRef,
+    pub(crate) suite: u8,
+    pub(crate) compression: u8,
+    pub(crate) first_ordinal: u32,
+    pub(crate) state: GenerationState,
+    pub(crate) key_state: KeyState,
+    pub(crate) commitment: Option<Hex<32>>,
+    pub(crate) kek: Uuid,
+    pub(crate) wrapped: Vec<u8>,
+    pub(crate) created: String,
+    pub(crate) created_leaf: u64,
+}
+
+const GENERATION: &str =
+    "SELECT volume, partition, generation, key_id, suite, compression, first_ordinal, state, key_state,
+                          commitment, kek, wrapped, created, created_leaf FROM generations";
+
+type RawGeneration =
+    ((String, u8, u32, String), (u8, u8, u32), (String, String, Option<Vec<u8>>), (String, Vec<u8>, String, i64));
+
+fn raw_generation(r: &Row<'_>) -> rusqlite::Result<RawGeneration> {
+    Ok((
+        (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?),
+        (r.get(4)?, r.get(5)?, r.get(6)?),
+        (r.get(7)?, r.get(8)?, r.get(9)?),
+        (r.get(10)?, r.get(11)?, r.get(12)?, r.get(13)?),
+    ))
+}
+
+impl GenerationRow {
+    fn from_raw(raw: RawGeneration) -> Result<Self, Refusal> {
+        let ((volume, partition, generation, key_id), (suite, compression, first_ordinal), rest, last) = raw;
+        let (state, key_state, commitment) = rest;
+        let (kek, wrapped, created, created_leaf) = last;
+        Ok(Self {
+            at: GenerationRef { volume: uuid(&volume)?, partition, generation, key_id: uuid(&key_id)? },
+            suite,
+            compression,
+            first_ordinal,
+            state: named(state)?,
+            key_state: named(key_state)?,
+            commitment: commitment.as_deref().map(blob32).transpose()?.map(Hex),
+            kek: uuid(&kek)?,
+            wrapped,
+            created,
+            created_leaf: from_db(created_leaf)?,
+        })
+    }
+
+    /// The generation that is named; a wrong key id is as unknown as a wrong number.
+    pub(crate) fn find(sql: &Connection, at: GenerationRef) -> Result<Self, Refusal> {
+        let mut query =
+            sql.prepare_cached(&format!("{GENERATION} WHERE volume = ?1 AND partition = ?2 AND generation = ?3"))?;
+        let raw =
+            query.query_row(params![at.volume.to_string(), at.partition, at.generation], raw_generation).optional()?;
+        let row = raw.map(Self::from_raw).transpose()?.filter(|row| row.at == at);
+        row.ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::UnknownGeneration,
+                format!(
+                    "generation {} of partition {} of volume {} with key {} is not in this catalogue",
+                    at.generation, at.partition, at.volume, at.key_id
+                ),
+                "the medium was written by another installation, or the catalogue is an older copy",
+            )
+        })
+    }
+
+    fn of_volume(sql: &Connection, volume: Uuid) -> Result<Vec<Self>, Refusal> {
+        let mut query =
+            sql.prepare_cached(&format!("{GENERATION} WHERE volume = ?1 ORDER BY partition, generation DESC"))?;
+        let raws: Vec<_> = query.query_map([volume.to_string()], raw_generation)?.collect::<Result<_, _>>()?;
+        raws.into_iter().map(Self::from_raw).collect()
+    }
+
+    /// All generations of a partition, newest first.
+    pub(crate) fn of_partition(sql: &Connection, volume: Uuid, partition: u8) -> Result<Vec<Self>, Refusal> {
+        Ok(Self::of_volume(sql, volume)?.into_iter().filter(|g| g.at.partition == partition).collect())
+    }
+
+    pub(crate) fn insert(&self, sql: &Connection) -> Result<(), Refusal> {
+        sql.execute(
+            "INSERT INTO generations (volume, partition, generation, key_id, suite, compression, first_ordinal, state, key_state,
+             commitment, kek, wrapped, created, created_leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            params![
+                self.at.volume.to_string(),
+                self.at.partition,
+                self.at.generation,
+                self.at.key_id.to_string(),
+                self.suite,
+                self.compression,
+                self.first_ordinal,
+                name(self.state)?,
+                name(self.key_state)?,
+                self.commitment.map(|c| c.0),
+                self.kek.to_string(),
+                self.wrapped,
+                self.created,
+                to_db(self.created_leaf)?
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Writes state, key state and commitment back.
+    pub(crate) fn update(&self, sql: &Connection) -> Result<(), Refusal> {
+        sql.execute(
+            "UPDATE generations SET state = ?4, key_state = ?5, commitment = ?6
+             WHERE volume = ?1 AND partition = ?2 AND generation = ?3",
+            params![
+                self.at.volume.to_string(),
+                self.at.partition,
+                self.at.generation,
+                name(self.state)?,
+                name(self.key_state)?,
+                self.commitment.map(|c| c.0)
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn view(&self) -> GenerationView {
+        GenerationView {
+            generation: self.at.generation,
+            key_id: self.at.key_id,
+            state: self.state,
+            key_state: self.key_state,
+            suite: self.suite,
+            first_ordinal: self.first_ordinal,
+            created: self.created.clone(),
+        }
+    }
+
+    /// How the wrapped key is opened, after the custody entry that created it has confirmed every part of it: the blob's hash,
+    /// its KEK, and the place it belongs to.
+    pub(crate) fn confirmed(&self, sql: &Connection, log: &LogState) -> Result<WrapWith, Refusal> {
+        let leaf = log.proven_leaf(sql, self.created_leaf)?;
+        let hash = Hex(Sha256::digest(&self.wrapped).into());
+        let is_it = leaf.op == op::KEY_CREATE
+            && leaf.outcome == Outcome::Done
+            && leaf.volume == Some(self.at.volume)
+            && leaf.partition == Some(self.at.partition)
+            && leaf.generation == Some(self.at.generation)
+            && leaf.key == Some(self.at.key_id)
+            && leaf.blobs.iter().any(|b| b.kek == self.kek && b.sha256 == hash);
+        if !is_it {
+            return Err(Refusal::new(
+                RefusalCode::TamperedBlob,
+                format!(
+                    "the wrapped key of generation {} of partition {} of volume {} is not the one that custody entry {} names: the catalogue was changed",
+                    self.at.generation, self.at.partition, self.at.volume, self.created_leaf
+                ),
+                "restore the catalogue from a backup, and tell the auditor",
+            ));
+        }
+        let kek = KekRow::find(sql, self.kek)?;
+        Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
+    }
+
+    /// The sessions of this generation that may have records on the medium, by ordinal.
+    pub(crate) fn sessions(&self, sql: &Connection) -> Result<Vec<SessionRecord>, Refusal> {
+        let mut query = sql.prepare_cached(
+            "SELECT ordinal, session_id, first_object, filemarks, link, after_ordinal, confirmed
+             FROM sessions WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND gone = 0 ORDER BY ordinal",
+        )?;
+        let mut rows = query.query(params![self.at.volume.to_string(), self.at.partition, self.at.generation])?;
+        let mut sessions = Vec::new();
+        while let Some(r) = rows.next()? {
+            let start = SessionStart {
+                session_id: Hex(blob16(&r.get::<_, Vec<u8>>(1)?)?),
+                first_object: from_db(r.get(2)?)?,
+                filemarks: from_db(r.get(3)?)?,
+                link: Hex(blob16(&r.get::<_, Vec<u8>>(4)?)?),
+                after_ordinal: r.get(5)?,
+            };
+            sessions.push(SessionRecord { ordinal: r.get(0)?, start, confirmed: r.get(6)? });
+        }
+        Ok(sessions)
+    }
+
+    /// The end of data at the last synchronisation, unless a session was opened before it since.
+    pub(crate) fn end(&self, sql: &Connection) -> Result<Option<SyncPoint>, Refusal> {
+        let mut query = sql.prepare_cached(
+            "SELECT end_ordinal, end_object, end_filemarks, last_object, last_tag FROM generations
+             WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND end_object IS NOT NULL",
+        )?;
+        let mut rows = query.query(params![self.at.volume.to_string(), self.at.partition, self.at.generation])?;
+        let Some(r) = rows.next()? else { return Ok(None) };
+        let (object, tag): (Option<i64>, Option<Vec<u8>>) = (r.get(3)?, r.get(4)?);
+        let last = match (object, tag) {
+            (Some(object), Some(tag)) => Some(LastRecord { object: from_db(object)?, tag: Hex(blob16(&tag)?) }),
+            _ => None,
+        };
+        Ok(Some(SyncPoint {
+            ordinal: r.get(0)?,
+            end_object: from_db(r.get(1)?)?,
+            end_filemarks: from_db(r.get(2)?)?,
+            last,
+        }))
+    }
+}
