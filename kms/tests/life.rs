@@ -32,8 +32,13 @@ fn a_tape_from_label_to_load_over_a_restart() {
     assert_eq!(at.generation, 1);
     let ordinal = authority.open_session(ME, UNIT, at, &session(0)).unwrap();
     assert_eq!(ordinal, 1);
-    let end = SyncPoint { end_object: 10, end_filemarks: 1, last: Some(LastRecord { object: 8, tag: Hex([3; 16]) }) };
-    authority.record_sync(ME, UNIT, at, ordinal, &end).unwrap();
+    let end = SyncPoint {
+        ordinal,
+        end_object: 10,
+        end_filemarks: 1,
+        last: Some(LastRecord { object: 8, tag: Hex([3; 16]) }),
+    };
+    authority.record_sync(ME, UNIT, at, &end).unwrap();
     authority.returned(ME, UNIT, volume.volume).unwrap();
     authority.shut_down().unwrap();
     drop(authority);
@@ -47,10 +52,15 @@ fn a_tape_from_label_to_load_over_a_restart() {
     assert_eq!(loaded.rights, Rights::SealAndOpen);
     assert_eq!(loaded.commitment, Some(Hex([7; 32])));
     assert_eq!(loaded.sessions.len(), 1);
-    assert_eq!(loaded.sessions[0].end, Some(end));
+    assert!(loaded.sessions[0].confirmed);
+    assert_eq!(loaded.end, Some(end));
     // Ordinals go on, over a restart and over generations.
     assert_eq!(authority.open_session(ME, UNIT, at, &session(10)).unwrap(), 2);
-    assert!(authority.record_sync(ME, UNIT, at, 1, &end).is_err(), "an older session");
+    let unknown = SyncPoint { ordinal: 99, ..end };
+    assert!(authority.record_sync(ME, UNIT, at, &unknown).is_err(), "a session that nobody opened");
+    // Only a filemark was written: the last record is still that of session 1, and session 2 has none.
+    authority.record_sync(ME, UNIT, at, &end).unwrap();
+    assert_eq!(authority.load(ME, UNIT, at).unwrap().0.sessions.len(), 1);
     let (next, next_key) = authority.create_generation(ME, UNIT, volume.volume, 0, Some(2)).unwrap();
     assert_eq!((next.at.generation, next.first_ordinal, next.suite), (2, 3, 2));
     assert!(!next_key.ct_eq(&key));
@@ -217,7 +227,7 @@ fn streams_belong_to_their_owner() {
     let (_, tape, _) = labelled(&authority, "A");
     assert_eq!(authority.load_stream(Actor::User(0), tape).unwrap_err().code, RefusalCode::NotAllowed);
     let (loaded, _) = authority.load_stream(Actor::User(1001), at).unwrap();
-    assert_eq!(loaded.sessions[0].end.unwrap().end_object, 3);
+    assert_eq!(loaded.end.unwrap().end_object, 3);
 }
 
 #[test]
