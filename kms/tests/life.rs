@@ -299,3 +299,18 @@ fn a_wrong_pin_is_latched_and_named() {
     authority.clear_pin_latch(ME).unwrap();
     assert!(authority.status().unwrap().token_ok);
 }
+
+#[test]
+fn a_log_signed_with_p256_verifies_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = sealtape_kms::home::Home::new(dir.path().join("home"));
+    let signing = Some(sealtape_kms::pkcs11::SignAlgorithm::EcdsaP256);
+    let report = init_home(&home, &InitOptions { signing, ..InitOptions::embedded(worker()) }).unwrap();
+    let authority = Authority::open(&home, options()).unwrap();
+    labelled(&authority, "A");
+    let text = export(&authority);
+    let key: VerifierKey = report.log_key.parse().unwrap();
+    verify_export(&mut text.as_bytes(), &key).unwrap();
+    let changed = text.replacen("\"outcome\":\"done\"", "\"outcome\":\"failed\"", 1);
+    assert!(verify_export(&mut changed.as_bytes(), &key).is_err());
+}
