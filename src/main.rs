@@ -1,2 +1,7 @@
-//! sealtape
-fn main() {}
+//! The command `sealtape`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sealtape::cli::main()
+}

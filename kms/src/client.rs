@@ -239,8 +239,8 @@ impl DataPathClient {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn record_sync(&self, at: GenerationRef, ordinal: u32, end: SyncPoint) -> Result<(), ClientError> {
-        self.done(&DataPathRequest::RecordSync { unit: self.unit.clone(), at, ordinal, end })
+    pub fn record_sync(&self, at: GenerationRef, end: SyncPoint) -> Result<(), ClientError> {
+        self.done(&DataPathRequest::RecordSync { unit: self.unit.clone(), at, end })
     }
 
     /// Says that the volume is unloaded and its keys are wiped.

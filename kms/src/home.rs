@@ -68,8 +68,6 @@ pub struct InitOptions {
     pub worker: WorkerCommand,
     /// The pools to begin with; one called `default` has to be among them.
     pub pools: Vec<PoolPolicy>,
-    /// How the custody log is signed; none for Ed25519 where the token has it, else ECDSA over P-256.
-    pub signing: Option<SignAlgorithm>,
     /// Deadlines of the token.
     pub limits: Limits,
 }
@@ -83,7 +81,6 @@ impl InitOptions {
             pin: PinSource::Credential,
             worker,
             pools: vec![PoolPolicy::standard("default")],
-            signing: None,
             limits: Limits::default(),
         }
     }
@@ -285,6 +282,19 @@ impl Home {
 /// # Errors
 /// When the folder is not empty, or the token or the file system fails. Then the folder is not usable; remove it.
 pub fn init_home(home: &Home, options: &InitOptions) -> Result<InitReport, Refusal> {
+    init_home_signed(home, options, None)
+}
+
+/// As [`init_home`]; the custody log is signed with `signing`, or with none given by Ed25519 where the token has it, else by ECDSA
+/// over P-256.
+///
+/// # Errors
+/// As [`init_home`].
+pub fn init_home_signed(
+    home: &Home,
+    options: &InitOptions,
+    signing: Option<SignAlgorithm>,
+) -> Result<InitReport, Refusal> {
     if !options.pools.iter().any(|p| p.name == "default") {
         return Err(crate::fault::bad_request("there is no pool called default", "add it to the pools"));
     }
@@ -301,7 +311,7 @@ pub fn init_home(home: &Home, options: &InitOptions) -> Result<InitReport, Refus
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());
     let signing_id = Uuid::new_v4();
-    let algorithm = match options.signing {
+    let algorithm = match signing {
         Some(algorithm) => algorithm,
         None if token.mechanisms()?.contains(&CKM_EC_EDWARDS_KEY_PAIR_GEN) => SignAlgorithm::Ed25519,
         None => SignAlgorithm::EcdsaP256,

@@ -198,8 +198,6 @@ pub enum DataPathRequest {
         unit: String,
         /// Which generation.
         at: GenerationRef,
-        /// The session that wrote last.
-        ordinal: u32,
         /// Where the medium ends now.
         end: SyncPoint,
     },
@@ -266,12 +264,16 @@ pub struct SessionStart {
     pub filemarks: u64,
     /// Link to the session before.
     pub link: Hex<16>,
+    /// The session of the record before it, which was read and verified; 0 when there is none.
+    pub after_ordinal: u32,
 }
 
 /// The end of data at a synchronisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SyncPoint {
+    /// The session of the last record, 0 when there is no record.
+    pub ordinal: u32,
     /// Logical object number after the last object (of any kind).
     pub end_object: u64,
     /// Host's filemarks before that.
@@ -298,8 +300,8 @@ pub struct SessionRecord {
     /// How it began.
     #[serde(flatten)]
     pub start: SessionStart,
-    /// The latest synchronisation in it.
-    pub end: Option<SyncPoint>,
+    /// A record of it is known to stand on the medium.
+    pub confirmed: bool,
 }
 
 /// Reply to [`DataPathRequest::CreateVolume`].
@@ -355,6 +357,8 @@ pub struct Loaded {
     pub rights: Rights,
     /// Sessions of this generation by ordinal.
     pub sessions: Vec<SessionRecord>,
+    /// The end of data at the last synchronisation, unless a session was opened before it since.
+    pub end: Option<SyncPoint>,
 }
 
 /// A generation without its key.
@@ -530,7 +534,7 @@ pub struct LabelOrder {
     pub pool: Option<String>,
     /// 1 or 2.
     pub partitions: u8,
-    /// Whether a medium that holds one of our volumes may be labelled again, and a label in use be taken over.
+    /// Whether a medium that holds one of our volumes may be labelled again; it may keep its label.
     pub relabel: bool,
 }
 

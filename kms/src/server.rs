@@ -400,7 +400,7 @@ fn data_path(
         Q::OpenSession { unit, at, session } => {
             (DataPathReply::Session { ordinal: authority.open_session(actor, &unit, at, &session)? }, None)
         }
-        Q::RecordSync { unit, at, ordinal, end } => done(authority.record_sync(actor, &unit, at, ordinal, &end)?),
+        Q::RecordSync { unit, at, end } => done(authority.record_sync(actor, &unit, at, &end)?),
         Q::Release { unit, volume } => done(authority.returned(actor, &unit, volume)?),
         Q::Incident { unit, volume, text } => done(authority.incident(actor, &unit, volume, &text)?),
         Q::CreateStream { pool } => {

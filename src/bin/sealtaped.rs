@@ -1,2 +1,74 @@
-//! sealtaped
-fn main() {}
+//! The data path: drives, nodes and the operators' socket. Holds the keys of loaded volumes and nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use sealtape::control::DataPath;
+use sealtape::control::server::ControlSocket;
+use sealtape::service::config::Config;
+use sealtape::service::daemon::ServiceArgs;
+use sealtape::service::data_path::Drives;
+use sealtape::service::notify;
+use sealtape_drivers::fuse::{MountOptions, mount};
+
+/// Sealtape's data path: seals what backup programs write to its drive nodes.
+#[derive(Parser)]
+#[command(name = "sealtaped", version)]
+struct Args {
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let home = args.service.start()?;
+    let config = Config::load(&home)?;
+    for folder in [home.run(), config.data_path_state(), config.nodes()] {
+        make_folder(&folder)?;
+    }
+    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    control.block_on(async {
+        let socket = ControlSocket::bind(&home.data_socket(), config.keyd.operator_group.map(|group| group.0))?;
+        let drives = Arc::new(Drives::new(&config)?);
+        let options = MountOptions {
+            uid: config.data_path.node_owner.map(|user| user.0.as_raw()),
+            gid: config.data_path.node_group.map(|group| group.0.as_raw()),
+            mode: config.data_path.node_mode.bits(),
+            max_block: config.drives.iter().map(|drive| drive.max_block.0).max().map_or(Ok(1 << 20), u32::try_from)?,
+            stop_timeout: Duration::from_secs(60),
+            ..MountOptions::default()
+        };
+        let mounted = mount(&config.nodes(), drives.nodes(), &options)?;
+        drives.mounted(&mounted.nodes());
+        tracing::info!(nodes = %config.nodes().display(), drives = config.drives.len(), "ready");
+        notify::ready().context("the service manager cannot be told that the data path is ready")?;
+        let stop = async {
+            if let Err(error) = args.service.stop_requested().await {
+                tracing::error!(%error, "signals cannot be heard: stopping");
+            }
+        };
+        socket.serve(Arc::clone(&drives) as Arc<dyn DataPath>, stop).await;
+        tracing::info!("stopping: nodes are taken down, then every drive is synchronised and unloaded");
+        if let Err(error) = notify::stopping() {
+            tracing::warn!(%error, "the service manager cannot be told that the data path stops");
+        }
+        let taken_down = tokio::task::spawn_blocking(move || {
+            let taken_down = mounted.stop();
+            drives.unload_all();
+            taken_down
+        });
+        taken_down.await?.context("the nodes could not be taken down")
+    })
+}
+
+fn make_folder(folder: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o755).create(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists && !folder.is_dir() => {
+            Err(error).with_context(|| format!("the folder {} cannot be made", folder.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

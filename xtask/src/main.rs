@@ -1,2 +1,96 @@
-//! Tasks of the project: demo, test, bench.
-fn main() {}
+//! Tasks of the project. Each does all of its own set-up, or names what is missing and how to get it.
+
+mod command;
+mod demo;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::command::Profile;
+
+const HELP: &str = "\
+cargo xtask <task>
+
+  demo [--keep] [--profile dev|release] [--no-build] [--mib N]
+        the main job on real files, step by step with figures: token, services, label, write with
+        GNU tar, look for plaintext on the medium, restore, compare, export and verify the custody log
+        --keep      leave it running, and tell what to type next
+        --profile   which binaries to use (release)
+        --no-build  take the binaries as they are
+        --mib N     how much to write (128)
+
+  test [--long] [--no-demo]
+        every test that can run here: units, properties, corpus, end to end with real programs,
+        documentation tests, and the demo
+        --long      also what takes many minutes (sets SEALTAPE_LONG=1)
+        --no-demo   leave the demo out
+
+  setup [demo|test]
+        only the set-up of one of them (test)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[&str]) -> Result<()> {
+    match arguments {
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["demo", options @ ..] => demo::run(&demo_options(options)?),
+        ["test", options @ ..] => test::run(&test_options(options)?),
+        ["setup"] | ["setup", "test"] => setup::for_test().map(drop),
+        ["setup", "demo"] => setup::for_demo(),
+        [unknown, ..] => bail!("no task {unknown:?}; `cargo xtask help` lists them"),
+    }
+}
+
+fn demo_options(arguments: &[&str]) -> Result<demo::Options> {
+    let mut options = demo::Options { keep: false, profile: Profile::Release, build: true, mebibytes: 128 };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().copied().unwrap_or("");
+        match *argument {
+            "--keep" => options.keep = true,
+            "--no-build" => options.build = false,
+            "--profile" => {
+                options.profile = match value() {
+                    "dev" => Profile::Dev,
+                    "release" => Profile::Release,
+                    other => bail!("--profile is dev or release, not {other:?}"),
+                }
+            }
+            "--mib" => match value().parse() {
+                Ok(mebibytes @ 1..=8192) => options.mebibytes = mebibytes,
+                _ => bail!("--mib takes a number of mebibytes from 1 to 8192"),
+            },
+            unknown => bail!("demo knows no option {unknown:?}; `cargo xtask help` lists them"),
+        }
+    }
+    Ok(options)
+}
+
+fn test_options(arguments: &[&str]) -> Result<test::Options> {
+    let mut options = test::Options { long: false, demo: true };
+    for argument in arguments {
+        match *argument {
+            "--long" => options.long = true,
+            "--no-demo" => options.demo = false,
+            unknown => bail!("test knows no option {unknown:?}; `cargo xtask help` lists them"),
+        }
+    }
+    Ok(options)
+}

@@ -9,8 +9,13 @@
 //! ([`TapeDrive::write_filemarks`] with `immediate == false`, also with count 0) has returned.
 
 mod error;
+pub mod model;
+mod power_cut;
+mod shared;
 
 pub use error::{DriveError, DriveErrorKind};
+pub use power_cut::PowerCut;
+pub use shared::SharedDrive;
 
 /// Where the medium stands: partition and number of the next logical object in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]

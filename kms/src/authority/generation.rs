@@ -303,6 +303,7 @@ impl Authority {
                 policy: pool.policy,
                 rights,
                 sessions: row.sessions(&c.sql)?,
+                end: row.end(&c.sql)?,
             })
         })?;
         Ok((loaded, key))

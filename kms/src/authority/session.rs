@@ -48,9 +48,20 @@ impl Authority {
                 if known.is_some() {
                     return Err(bad_request(format!("session id {} was used before", session.session_id), "draw a new one"));
                 }
+                // The record before the new session was read: its session is on the medium. What was known of the end
+                // holds no longer once the new session writes before it.
                 c.sql.execute(
-                    "INSERT INTO sessions (volume, partition, generation, ordinal, session_id, first_object, filemarks, link)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    "UPDATE sessions SET confirmed = 1 WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND ordinal = ?4",
+                    params![at.volume.to_string(), at.partition, at.generation, session.after_ordinal],
+                )?;
+                c.sql.execute(
+                    "UPDATE generations SET end_ordinal = NULL, end_object = NULL, end_filemarks = NULL, last_object = NULL,
+                     last_tag = NULL WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND end_object > ?4",
+                    params![at.volume.to_string(), at.partition, at.generation, to_db(session.first_object)?],
+                )?;
+                c.sql.execute(
+                    "INSERT INTO sessions (volume, partition, generation, ordinal, session_id, first_object, filemarks, link,
+                     after_ordinal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                     params![
                         at.volume.to_string(),
                         at.partition,
@@ -59,7 +70,8 @@ impl Authority {
                         session.session_id.0,
                         to_db(session.first_object)?,
                         to_db(session.filemarks)?,
-                        session.link.0
+                        session.link.0,
+                        session.after_ordinal
                     ],
                 )?;
                 let reason = format!("session {ordinal} from object {}", session.first_object);
@@ -69,52 +81,55 @@ impl Authority {
         })
     }
 
-    /// Where the medium ends after a synchronisation in the newest session of the partition.
+    /// Where the medium ends after a synchronisation. The last record before that end is of session `end.ordinal` (0: there is
+    /// none), so that later sessions have no record left on the medium.
     ///
     /// # Errors
-    /// When `ordinal` is not the newest session, or the end makes no sense.
-    pub fn record_sync(
-        &self,
-        _actor: Actor,
-        unit: &str,
-        at: GenerationRef,
-        ordinal: u32,
-        end: &SyncPoint,
-    ) -> Result<(), Refusal> {
-        let impossible = end.end_filemarks > end.end_object || end.last.is_some_and(|l| l.object >= end.end_object);
+    /// When there is no such session, or the end makes no sense.
+    pub fn record_sync(&self, _actor: Actor, unit: &str, at: GenerationRef, end: &SyncPoint) -> Result<(), Refusal> {
+        let impossible = end.end_filemarks > end.end_object
+            || end.last.is_some_and(|l| l.object >= end.end_object)
+            || end.last.is_some() != (end.ordinal > 0);
         if impossible {
             return Err(bad_request("an end of data that cannot be", "this is a fault of the data path; report it"));
         }
         self.lock().progress(|sql| {
             usable_tape(sql, unit, at.volume)?;
             GenerationRow::find(sql, at)?;
-            let changed = sql
+            let place = (at.volume.to_string(), at.partition, at.generation);
+            let confirmed = sql
                 .prepare_cached(
-                    "UPDATE sessions SET end_object = ?5, end_filemarks = ?6, last_object = ?7, last_tag = ?8
-                     WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND ordinal = ?4
-                     AND ordinal = (SELECT max(ordinal) FROM sessions WHERE volume = ?1 AND partition = ?2)
-                     AND first_object <= ?5",
+                    // One that was gone is back when it was opened before that synchronisation and written to after it.
+                    "UPDATE sessions SET confirmed = 1, gone = 0
+                     WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND ordinal = ?4",
                 )?
-                .execute(params![
-                    at.volume.to_string(),
-                    at.partition,
-                    at.generation,
-                    ordinal,
-                    to_db(end.end_object)?,
-                    to_db(end.end_filemarks)?,
-                    end.last.map(|l| to_db(l.object)).transpose()?,
-                    end.last.map(|l| l.tag.0)
-                ])?;
-            if changed == 1 {
-                return Ok(());
+                .execute(params![place.0, place.1, place.2, end.ordinal])?;
+            if confirmed == 0 && end.ordinal > 0 {
+                return Err(bad_request(
+                    format!("session {} of volume {} is not known", end.ordinal, at.volume),
+                    "open a session before writing",
+                ));
             }
-            Err(bad_request(
-                format!(
-                    "session {ordinal} is not the newest one of partition {} of volume {}",
-                    at.partition, at.volume
-                ),
-                "open a session before writing",
-            ))
+            sql.prepare_cached(
+                "UPDATE sessions SET gone = 1
+                 WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND ordinal > ?4 AND gone = 0",
+            )?
+            .execute(params![place.0, place.1, place.2, end.ordinal])?;
+            sql.prepare_cached(
+                "UPDATE generations SET end_ordinal = ?4, end_object = ?5, end_filemarks = ?6, last_object = ?7, last_tag = ?8
+                 WHERE volume = ?1 AND partition = ?2 AND generation = ?3",
+            )?
+            .execute(params![
+                place.0,
+                place.1,
+                place.2,
+                end.ordinal,
+                to_db(end.end_object)?,
+                to_db(end.end_filemarks)?,
+                end.last.map(|l| to_db(l.object)).transpose()?,
+                end.last.map(|l| l.tag.0)
+            ])?;
+            Ok(())
         })
     }
 

@@ -123,13 +123,17 @@ impl Authority {
             }
             self.lock().change(|c| {
                 own_stream(&c.sql, actor, volume)?;
-                let end = params![volume.to_string(), last_tag.0, to_db(records)?, to_db(records - 1)?];
                 let kept = c.sql.execute(
                     "INSERT INTO sessions (volume, partition, generation, ordinal, session_id, first_object, filemarks, link,
-                     end_object, end_filemarks, last_object, last_tag)
-                     SELECT ?1, 0, generation, first_ordinal, randomblob(16), 0, 0, zeroblob(16), ?3, 0, ?4, ?2
+                     after_ordinal, confirmed)
+                     SELECT ?1, 0, generation, first_ordinal, randomblob(16), 0, 0, zeroblob(16), 0, 1
                      FROM generations WHERE volume = ?1 ON CONFLICT DO NOTHING",
-                    end,
+                    params![volume.to_string()],
+                )?;
+                c.sql.execute(
+                    "UPDATE generations SET end_ordinal = first_ordinal, end_object = ?2, end_filemarks = 0, last_object = ?3,
+                     last_tag = ?4 WHERE volume = ?1",
+                    params![volume.to_string(), to_db(records)?, to_db(records - 1)?, last_tag.0],
                 )?;
                 if kept != 1 {
                     return Err(bad_request(format!("stream {volume} was finished before"), "a stream ends once"));

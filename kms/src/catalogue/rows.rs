@@ -404,11 +404,11 @@ impl GenerationRow {
         Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
     }
 
-    /// The sessions of this generation by ordinal.
+    /// The sessions of this generation that may have records on the medium, by ordinal.
     pub(crate) fn sessions(&self, sql: &Connection) -> Result<Vec<SessionRecord>, Refusal> {
         let mut query = sql.prepare_cached(
-            "SELECT ordinal, session_id, first_object, filemarks, link, end_object, end_filemarks, last_object, last_tag
-             FROM sessions WHERE volume = ?1 AND partition = ?2 AND generation = ?3 ORDER BY ordinal",
+            "SELECT ordinal, session_id, first_object, filemarks, link, after_ordinal, confirmed
+             FROM sessions WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND gone = 0 ORDER BY ordinal",
         )?;
         let mut rows = query.query(params![self.at.volume.to_string(), self.at.partition, self.at.generation])?;
         let mut sessions = Vec::new();
@@ -418,20 +418,31 @@ impl GenerationRow {
                 first_object: from_db(r.get(2)?)?,
                 filemarks: from_db(r.get(3)?)?,
                 link: Hex(blob16(&r.get::<_, Vec<u8>>(4)?)?),
+                after_ordinal: r.get(5)?,
             };
-            let (object, tag): (Option<i64>, Option<Vec<u8>>) = (r.get(7)?, r.get(8)?);
-            let last = match (object, tag) {
-                (Some(object), Some(tag)) => Some(LastRecord { object: from_db(object)?, tag: Hex(blob16(&tag)?) }),
-                _ => None,
-            };
-            let end = match (r.get::<_, Option<i64>>(5)?, r.get::<_, Option<i64>>(6)?) {
-                (Some(object), Some(filemarks)) => {
-                    Some(SyncPoint { end_object: from_db(object)?, end_filemarks: from_db(filemarks)?, last })
-                }
-                _ => None,
-            };
-            sessions.push(SessionRecord { ordinal: r.get(0)?, start, end });
+            sessions.push(SessionRecord { ordinal: r.get(0)?, start, confirmed: r.get(6)? });
         }
         Ok(sessions)
+    }
+
+    /// The end of data at the last synchronisation, unless a session was opened before it since.
+    pub(crate) fn end(&self, sql: &Connection) -> Result<Option<SyncPoint>, Refusal> {
+        let mut query = sql.prepare_cached(
+            "SELECT end_ordinal, end_object, end_filemarks, last_object, last_tag FROM generations
+             WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND end_object IS NOT NULL",
+        )?;
+        let mut rows = query.query(params![self.at.volume.to_string(), self.at.partition, self.at.generation])?;
+        let Some(r) = rows.next()? else { return Ok(None) };
+        let (object, tag): (Option<i64>, Option<Vec<u8>>) = (r.get(3)?, r.get(4)?);
+        let last = match (object, tag) {
+            (Some(object), Some(tag)) => Some(LastRecord { object: from_db(object)?, tag: Hex(blob16(&tag)?) }),
+            _ => None,
+        };
+        Ok(Some(SyncPoint {
+            ordinal: r.get(0)?,
+            end_object: from_db(r.get(1)?)?,
+            end_filemarks: from_db(r.get(2)?)?,
+            last,
+        }))
     }
 }

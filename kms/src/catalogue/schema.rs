@@ -74,6 +74,11 @@ const MIGRATIONS: &[&str] = &["
         wrapped BLOB NOT NULL,
         created TEXT NOT NULL,
         created_leaf INTEGER NOT NULL,
+        end_ordinal INTEGER,
+        end_object INTEGER,
+        end_filemarks INTEGER,
+        last_object INTEGER,
+        last_tag BLOB,
         PRIMARY KEY (volume, partition, generation)
     ) STRICT, WITHOUT ROWID;
     CREATE UNIQUE INDEX one_active ON generations (volume, partition) WHERE state = 'active';
@@ -87,10 +92,9 @@ const MIGRATIONS: &[&str] = &["
         first_object INTEGER NOT NULL,
         filemarks INTEGER NOT NULL,
         link BLOB NOT NULL,
-        end_object INTEGER,
-        end_filemarks INTEGER,
-        last_object INTEGER,
-        last_tag BLOB,
+        after_ordinal INTEGER NOT NULL,
+        confirmed INTEGER NOT NULL DEFAULT 0,
+        gone INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (volume, partition, ordinal),
         FOREIGN KEY (volume, partition, generation) REFERENCES generations (volume, partition, generation)
     ) STRICT, WITHOUT ROWID;
@@ -114,8 +118,6 @@ const MIGRATIONS: &[&str] = &["
         pool INTEGER NOT NULL REFERENCES pools (id),
         PRIMARY KEY (unit, pool)
     ) STRICT, WITHOUT ROWID;
-
-    CREATE TABLE units (name TEXT PRIMARY KEY, first_seen TEXT NOT NULL, last_volume TEXT) STRICT, WITHOUT ROWID;
 
     CREATE TABLE actors (
         pseudonym TEXT PRIMARY KEY,

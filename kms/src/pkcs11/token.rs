@@ -57,7 +57,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { start: Duration::from_secs(10), call: Duration::from_secs(10), pause: Duration::from_millis(500) }
+        Self { start: Duration::from_secs(15), call: Duration::from_secs(10), pause: Duration::from_millis(500) }
     }
 }
 

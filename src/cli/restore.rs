@@ -1,0 +1,448 @@
+//! `restore`: files back from a cartridge's image or a sealed stream, without services.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write, stdout};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sealtape_drivers::image::{ImageDrive, OpenMode};
+use sealtape_drivers::medium::{DriveError, DriveErrorKind, DriveIdentity, TapeDrive};
+use sealtape_kms::hex::HexBytes;
+use sealtape_kms::offline::{OfflineError, unwrap_any};
+use sealtape_kms::pkcs11::{Limits, PinLatch, PinSource, TokenConfig, TokenError, Uri, WorkerCommand, read_pin_file};
+use sealtape_kms::protocol::{GenerationRef, Stanza};
+use sealtape_kms::secret::{DATA_KEY_LEN, DataKey};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use super::progress::Bar;
+use super::table::{bytes, fields};
+use crate::control::{Progress, ProgressUnit};
+use crate::filter;
+use crate::restore::{Folder, RestoreError, Restored, Selection, Sink, restore};
+use crate::seal::{GenerationKeys, GenerationRecord, VolumeLabel};
+use crate::service::config::{Config, TokenUri};
+use crate::service::daemon::no_core_dumps;
+use crate::service::home::Home;
+use crate::service::pin;
+
+/// Get files back from a cartridge's image or a sealed stream, without services or catalogue.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The data key comes from --key-file, else from the token named by --module and --token, else from the \
+token of the home folder. Tape file N goes to file-N in the folder. Without the catalogue nothing tells whether something was \
+cut off at the end of a tape: the report says so."
+)]
+pub(super) struct Restore {
+    /// The image file, or a file that holds a sealed stream
+    source: PathBuf,
+    /// Folder for the files; must be new or empty
+    #[arg(long, value_name = "DIR", required_unless_present = "stdout", conflicts_with = "stdout")]
+    into: Option<PathBuf>,
+    /// Write everything to standard output, one tape file behind the other
+    #[arg(long)]
+    stdout: bool,
+    /// The partition, from 0
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    partition: u8,
+    /// This tape file only, from 0
+    #[arg(long, value_name = "NUMBER")]
+    file: Option<u64>,
+    /// Go on behind records that are refused or cannot be read; they are reported, and missing in the files
+    #[arg(long)]
+    salvage: bool,
+    #[command(flatten)]
+    keys: KeyOptions,
+}
+
+/// Where the data key comes from.
+#[derive(Debug, Args)]
+struct KeyOptions {
+    /// File that holds the data key itself: 64 hexadecimal digits, readable by you only
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "token", "pin_file"])]
+    key_file: Option<PathBuf>,
+    /// The PKCS#11 module of the token
+    #[arg(long, value_name = "FILE", requires = "token")]
+    module: Option<PathBuf>,
+    /// The token, as an RFC 7512 URI
+    #[arg(long, value_name = "URI", requires = "module", value_parser = token_uri)]
+    token: Option<TokenUri>,
+    /// File that holds the PIN, readable by you only [default: asked for on the terminal]
+    #[arg(long, value_name = "FILE", requires = "token")]
+    pin_file: Option<PathBuf>,
+}
+
+fn token_uri(text: &str) -> Result<TokenUri, String> {
+    TokenUri::try_from(text.to_owned())
+}
+
+/// What was restored.
+#[derive(Debug, Serialize)]
+struct Report {
+    source: PathBuf,
+    volume: Uuid,
+    partition: u8,
+    generation: u32,
+    records: u64,
+    filemarks: u64,
+    bytes: u64,
+    /// Whether the end is known to be the one that was written.
+    end_proven: bool,
+    end: String,
+    refused_total: u64,
+    refused: Vec<Refused>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    object: u64,
+    message: String,
+}
+
+impl Restore {
+    pub(super) fn run(self, home: impl FnOnce() -> Result<Home, Failure>, output: &Output) -> Result<(), Failure> {
+        no_core_dumps()?;
+        let stream = is_stream(&self.source)?;
+        if stream && (self.partition != 0 || self.file.is_some() || self.salvage) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!(
+                    "{} holds a sealed stream: it has no partitions or tape files, and nothing behind a fault can be verified",
+                    self.source.display()
+                ),
+                "leave --partition, --file and --salvage out",
+            ));
+        }
+        let keys = || self.keys.resolve(home);
+        let mut bar = Bar::new(output, "restoring");
+        let mut show =
+            |done| bar.show(&Progress { stage: "restoring".into(), done, total: None, unit: ProgressUnit::Bytes });
+        let report = match &self.into {
+            None => self.restore(stream, keys, &mut stdout().lock(), &mut show),
+            Some(folder) => {
+                let mut sink = Folder::new(folder).map_err(|e| folder_refused(folder, &e))?;
+                self.restore(stream, keys, &mut sink, &mut show)
+                    .map_err(|failure| Self::partly(failure, folder, sink.files()))
+            }
+        };
+        drop(bar);
+        let report = report?;
+        match self.stdout {
+            true => output.note(&human(&report)),
+            false => output.value(&report, human)?,
+        }
+        match report.refused_total {
+            0 => Ok(()),
+            count => Err(Failure::new(
+                Exit::Integrity,
+                format!(
+                    "volume {} in {}: {count} records were refused, and are missing",
+                    report.volume,
+                    report.source.display()
+                ),
+                "take these records from another copy; each is listed above",
+            )),
+        }
+    }
+
+    fn restore(
+        &self,
+        stream: bool,
+        keys: impl FnOnce() -> Result<KeyWay, Failure>,
+        sink: &mut dyn Sink,
+        show: &mut dyn FnMut(u64),
+    ) -> Result<Report, Failure> {
+        let keys = |_: &VolumeLabel, record: &GenerationRecord| keys()?.key(record);
+        let source = self.source.clone();
+        if stream {
+            let file = File::open(&self.source).map_err(|e| Failure::file("opening", &self.source, &e))?;
+            let opened = filter::open(&mut BufReader::with_capacity(1 << 20, file), &mut Whole(sink), keys, show);
+            sink.finish().map_err(|e| Failure::from(RestoreError::Output(e)))?;
+            let opened = opened?;
+            return Ok(Report {
+                source,
+                volume: opened.volume,
+                partition: 0,
+                generation: 1,
+                records: opened.records,
+                filemarks: 0,
+                bytes: opened.plain_bytes,
+                end_proven: true,
+                end: "the stream's end is authentic".to_owned(),
+                refused_total: 0,
+                refused: Vec::new(),
+            });
+        }
+        let mut drive = drive(&self.source)?;
+        let name = self.source.display().to_string();
+        let selection = Selection { partition: self.partition, file: self.file, salvage: self.salvage };
+        let restored = restore(&mut drive, &name, selection, keys, sink, show)?;
+        Ok(Report {
+            source,
+            volume: restored.volume,
+            partition: self.partition,
+            generation: restored.generation,
+            records: restored.records,
+            filemarks: restored.filemarks,
+            bytes: restored.bytes,
+            end_proven: false,
+            end: match self.file {
+                Some(_) => "the tape file ends at a filemark, or at the end of data; end not proven".to_owned(),
+                None => Restored::END_NOT_PROVEN.to_owned(),
+            },
+            refused_total: restored.refused_total,
+            refused: restored.refused.into_iter().map(|(object, message)| Refused { object, message }).collect(),
+        })
+    }
+
+    /// A failure, and what stands in the folder.
+    fn partly(failure: Failure, folder: &Path, files: u64) -> Failure {
+        if files == 0 {
+            return failure;
+        }
+        let mend = format!(
+            "{}; what verified before stands in {} ({files} files, the last one incomplete)",
+            failure.mend,
+            folder.display()
+        );
+        Failure { mend, ..failure }
+    }
+}
+
+/// A stream is one file.
+struct Whole<'a>(&'a mut dyn Sink);
+
+impl Write for Whole<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(0, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A stream begins with its label, an image with its own header.
+fn is_stream(source: &Path) -> Result<bool, Failure> {
+    let mut beginning = Vec::new();
+    File::open(source)
+        .and_then(|file| file.take(16).read_to_end(&mut beginning))
+        .map_err(|e| Failure::file("opening", source, &e))?;
+    Ok(beginning == b"SEALTAPE VOLUME ")
+}
+
+fn drive(source: &Path) -> Result<ImageDrive, Failure> {
+    let identity = DriveIdentity {
+        vendor: "SEALTAPE".into(),
+        product: "RESTORE".into(),
+        revision: "1".into(),
+        serial: "RESTORE".into(),
+    };
+    let mut drive = ImageDrive::new(identity);
+    let failed = |e: DriveError| match e.kind {
+        DriveErrorKind::NotReady => Failure::new(Exit::Busy, e.message, "unload it there, or restore from a copy"),
+        _ => Failure::new(
+            Exit::Medium,
+            e.message,
+            "name the image file of a cartridge, or a file that holds a sealed stream",
+        ),
+    };
+    drive.insert(source, OpenMode::ReadOnly).map_err(failed)?;
+    drive.load().map_err(failed)?;
+    Ok(drive)
+}
+
+/// The way to the data key.
+enum KeyWay {
+    File(PathBuf),
+    Token(Box<TokenConfig>),
+}
+
+impl KeyOptions {
+    fn resolve(&self, home: impl FnOnce() -> Result<Home, Failure>) -> Result<KeyWay, Failure> {
+        if let Some(file) = &self.key_file {
+            return Ok(KeyWay::File(file.clone()));
+        }
+        let (Some(module), Some(uri)) = (&self.module, &self.token) else { return Self::of_home(&home()?) };
+        let pin = match &self.pin_file {
+            Some(file) => PinSource::File(file.clone()),
+            None => pin::prompt(),
+        };
+        Ok(KeyWay::Token(Box::new(TokenConfig {
+            worker: WorkerCommand::this_executable(),
+            module: module.clone(),
+            uri: parse_uri(uri)?,
+            pin,
+            latch: PinLatch::new(latch_file()?),
+            environment: Vec::new(),
+            limits: Limits::default(),
+        })))
+    }
+
+    fn of_home(home: &Home) -> Result<KeyWay, Failure> {
+        let config = Config::load(home)?;
+        let uri = parse_uri(&config.keyd.token)?;
+        let keyd = sealtape_kms::home::Home::new(config.keyd_state());
+        let worker = WorkerCommand::this_executable();
+        let token = match keyd.dir().join("tokens").is_dir() {
+            true => keyd.embedded_token(&config.keyd.module, uri, worker)?,
+            false => TokenConfig {
+                worker,
+                module: config.keyd.module.clone(),
+                uri,
+                pin: pin::source(home, &config.keyd.pin),
+                latch: keyd.latch(),
+                environment: Vec::new(),
+                limits: Limits::default(),
+            },
+        };
+        Ok(KeyWay::Token(Box::new(token)))
+    }
+}
+
+impl KeyWay {
+    fn key(self, record: &GenerationRecord) -> Result<GenerationKeys, Failure> {
+        let scope = record.scope;
+        let data_key = match self {
+            Self::File(file) => key_from_file(&file)?,
+            Self::Token(config) => {
+                let at = GenerationRef {
+                    volume: scope.volume,
+                    partition: scope.partition,
+                    generation: scope.generation,
+                    key_id: record.key_id,
+                };
+                let stanzas: Vec<Stanza> =
+                    record.stanzas.iter().map(|s| Stanza { kind: s.kind, body: HexBytes(s.body.clone()) }).collect();
+                unwrap_any(*config, &stanzas, at)
+                    .map_err(|e| Failure::from(e).of(&format!("volume {}", scope.volume)))?
+            }
+        };
+        Ok(GenerationKeys::new(data_key, scope))
+    }
+}
+
+/// 64 hexadecimal digits, from a file with the permissions of a PIN file.
+fn key_from_file(file: &Path) -> Result<DataKey, Failure> {
+    let text = read_pin_file(file)?;
+    let wrong = || {
+        Failure::new(
+            Exit::Usage,
+            format!("{} does not hold a data key", file.display()),
+            "write 64 hexadecimal digits into it, and nothing else",
+        )
+    };
+    let digits = text.expose();
+    if digits.len() != 2 * DATA_KEY_LEN {
+        return Err(wrong());
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    DataKey::fill_with(|key| {
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            };
+            *byte = high << 4 | low;
+        }
+        Ok(())
+    })
+    .map_err(|_: std::io::Error| wrong())
+}
+
+fn parse_uri(uri: &TokenUri) -> Result<Uri, Failure> {
+    Ok(uri.as_str().parse::<Uri>()?)
+}
+
+/// A rejected PIN is remembered for this user, so that a script cannot lock the token by trying again.
+fn latch_file() -> Result<PathBuf, Failure> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    let folder = state.ok_or_else(|| {
+        let what = "there is no folder to remember a rejected PIN in: $XDG_STATE_HOME and $HOME are unset";
+        Failure::new(Exit::Configuration, what, "set $HOME to a folder of your own")
+    })?;
+    let folder = folder.join("sealtape-restore");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|e| Failure::file("making the folder", &folder, &e))?;
+    Ok(folder.join("pin.latched"))
+}
+
+fn folder_refused(folder: &Path, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::DirectoryNotEmpty => Failure::new(
+            Exit::Usage,
+            format!("the folder {} is not empty", folder.display()),
+            "name a new or an empty folder: nothing is written over",
+        ),
+        _ => Failure::file("making the folder", folder, error),
+    }
+}
+
+fn human(report: &Report) -> String {
+    let mut rows = vec![
+        ("volume", report.volume.to_string()),
+        ("partition", format!("{}, generation {}", report.partition, report.generation)),
+        ("restored", format!("{} records, {}, {} filemarks", report.records, bytes(report.bytes), report.filemarks)),
+        ("end", report.end.clone()),
+    ];
+    for refused in &report.refused {
+        rows.push(("REFUSED", format!("object {}: {}", refused.object, refused.message)));
+    }
+    let unlisted = report.refused_total.saturating_sub(report.refused.len() as u64);
+    if unlisted > 0 {
+        rows.push(("REFUSED", format!("{unlisted} more")));
+    }
+    fields(&rows)
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            RestoreError::NotSealed { .. } => {
+                Self::new(Exit::Medium, message, "see what the image holds: sealtape image dump FILE")
+            }
+            RestoreError::Refused { .. } => {
+                Self::new(Exit::Integrity, message, "with --salvage reading goes on behind it; see also other copies")
+            }
+            RestoreError::Drive { .. } => Self::new(
+                Exit::Drive,
+                message,
+                "with --salvage reading goes on behind it; check the file: sealtape image dump FILE",
+            ),
+            RestoreError::NoSuchFile { .. } => Self::new(Exit::Unknown, message, "files are numbered from 0"),
+            RestoreError::Output(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Self::stdout(&e),
+            RestoreError::Output(_) => Self::new(Exit::Drive, message, "make room, and restore into a new folder"),
+        }
+    }
+}
+
+impl From<OfflineError> for Failure {
+    fn from(error: OfflineError) -> Self {
+        match error {
+            OfflineError::Token(token) => token.into(),
+            malformed @ OfflineError::Malformed(_) => {
+                Self::new(Exit::Integrity, malformed.to_string(), "the generation record is damaged; use another copy")
+            }
+            other => Self::new(Exit::Refused, other.to_string(), "use the services of the installation that wrote it"),
+        }
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        let exit = match error {
+            TokenError::Uri { .. } => Exit::Usage,
+            TokenError::Module { .. } | TokenError::PinSource { .. } => Exit::Configuration,
+            _ => Exit::Refused,
+        };
+        super::failure::split(exit, &error.to_string())
+    }
+}

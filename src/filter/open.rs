@@ -1,0 +1,132 @@
+//! Opening a stream.
+
+use std::io::{Read, Write};
+
+use uuid::Uuid;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{FilterError, Place, read_full};
+use crate::seal::opener::{CipherCache, check_record};
+use crate::seal::stream::{generation_len, record_len};
+use crate::seal::{
+    Chain, GenerationKeys, GenerationRecord, HEADER_LEN, LABEL_LEN, Refusal, VolumeKind, VolumeLabel, open_record,
+};
+
+/// A stream that was opened to its authenticated end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedStream {
+    /// Its volume.
+    pub volume: Uuid,
+    /// Records, the closing one included.
+    pub records: u64,
+    /// Bytes of plaintext.
+    pub plain_bytes: u64,
+}
+
+/// Opens `input`, asking `keys` for the data key once the head is read. `progress` is told the bytes of plaintext
+/// that were written so far.
+///
+/// # Errors
+/// [`FilterError`], or what `keys` says. Everything that verified before a fault has been written to `output`.
+pub fn open<E: From<FilterError>>(
+    input: &mut impl Read,
+    output: &mut impl Write,
+    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<GenerationKeys, E>,
+    mut progress: impl FnMut(u64),
+) -> Result<OpenedStream, E> {
+    let (label, label_block) = read_label(input)?;
+    let volume = label.volume;
+    let refuse = |place, refusal| FilterError::Refused { volume: Some(volume), place, refusal };
+    let (generation, generation_block) = read_generation(input, &label)?;
+    let keys = keys(&label, &generation)?;
+    generation.verify(&keys, &generation_block, &label_block).map_err(|refusal| refuse(Place::Generation, refusal))?;
+
+    let mut chain = Chain::at_beginning(generation.first_session_ordinal);
+    let mut ciphers = CipherCache::default();
+    let mut block = Vec::new();
+    let mut plain = Zeroizing::new(Vec::new());
+    let mut plain_bytes = 0;
+    loop {
+        let place = Place::Record(chain.object());
+        let refuse = |refusal| refuse(place, refusal);
+        read_record(input, &mut block, &refuse)?;
+        let header = check_record(&block, &generation.scope, true, &chain).map_err(refuse)?;
+        // A stream is one session.
+        if header.session_ordinal != generation.first_session_ordinal {
+            return Err(refuse(Refusal::SessionOrder).into());
+        }
+        let cipher = ciphers.cipher(&keys, header.session).map_err(refuse)?;
+        let opened = open_record(&header, &mut block, &*cipher, &generation.scope, &mut plain).map_err(refuse)?;
+        let written = output.write_all(&plain[..opened.plain_len]);
+        // Stored as it was, the plaintext stands in the block's own buffer too.
+        block.zeroize();
+        written.map_err(FilterError::Write)?;
+        chain.pass_record(opened.mark);
+        plain_bytes += opened.plain_len as u64;
+        progress(plain_bytes);
+        if opened.is_final {
+            break;
+        }
+    }
+    output.flush().map_err(FilterError::Write)?;
+    let records = chain.object();
+    match read_full(input, &mut [0]).map_err(FilterError::Read)? {
+        0 => Ok(OpenedStream { volume, records, plain_bytes }),
+        _ => Err(refuse(Place::Record(records), Refusal::TrailingData).into()),
+    }
+}
+
+fn read_label(input: &mut impl Read) -> Result<(VolumeLabel, [u8; LABEL_LEN]), FilterError> {
+    let refuse = |refusal| FilterError::Refused { volume: None, place: Place::Label, refusal };
+    let mut block = [0; LABEL_LEN];
+    let have = read_full(input, &mut block).map_err(FilterError::Read)?;
+    let label = match VolumeLabel::parse(&block[..have]) {
+        _ if have == 0 => return Err(refuse(Refusal::Blank)),
+        // Its version and magic are told first: "truncated" helps only who has one of ours.
+        Err(Refusal::DamagedLabel) if have < LABEL_LEN => return Err(refuse(Refusal::Truncated)),
+        other => other.map_err(refuse)?,
+    };
+    if label.kind != VolumeKind::Stream {
+        return Err(refuse(Refusal::WrongKind));
+    }
+    if (label.partition, label.partitions) != (0, 1) {
+        return Err(refuse(Refusal::WrongPartition));
+    }
+    Ok((label, block))
+}
+
+fn read_generation(input: &mut impl Read, label: &VolumeLabel) -> Result<(GenerationRecord, Vec<u8>), FilterError> {
+    let refuse = |refusal| FilterError::Refused { volume: Some(label.volume), place: Place::Generation, refusal };
+    let mut exactly = |buffer: &mut [u8]| match read_full(input, buffer).map_err(FilterError::Read)? {
+        have if have == buffer.len() => Ok(()),
+        _ => Err(refuse(Refusal::Truncated)),
+    };
+    let mut length = [0; 4];
+    exactly(&mut length)?;
+    let mut block = vec![0; generation_len(length).map_err(refuse)?];
+    exactly(&mut block)?;
+    let generation = GenerationRecord::parse(&block, label).map_err(refuse)?;
+    Ok((generation, block))
+}
+
+/// The next record, whole. Its length comes from its header, which is not yet verified: nothing else is taken from it.
+fn read_record(
+    input: &mut impl Read,
+    block: &mut Vec<u8>,
+    refuse: &impl Fn(Refusal) -> FilterError,
+) -> Result<(), FilterError> {
+    let mut header = [0; HEADER_LEN];
+    match read_full(input, &mut header).map_err(FilterError::Read)? {
+        0 => return Err(refuse(Refusal::NoFinal)),
+        HEADER_LEN => {}
+        _ => return Err(refuse(Refusal::Truncated)),
+    }
+    let length = record_len(&header).map_err(refuse)?;
+    block.clear();
+    block.extend_from_slice(&header);
+    block.resize(length, 0);
+    match read_full(input, &mut block[HEADER_LEN..]).map_err(FilterError::Read)? {
+        have if have == length - HEADER_LEN => Ok(()),
+        _ => Err(refuse(Refusal::Truncated)),
+    }
+}

@@ -1,0 +1,13 @@
+//! Ordered parallel sealing and write-behind.
+//!
+//! A [`WritePipeline`] belongs to one drive: a bounded window of records in order, a writer thread that hands them to
+//! the drive one by one, and the sealing threads of a [`SealPool`] that all drives share. A record is acknowledged
+//! when it has its place in the window. From the programmable early warning on, and where a drive has none, each
+//! record is waited for ([`WritePipeline::set_synchronous`]). After a failure nothing behind the failed record is
+//! written, and [`WritePipeline::drain`] tells how many acknowledged records were lost.
+
+mod pool;
+mod window;
+
+pub use pool::SealPool;
+pub use window::{DrainReport, PipelineFailure, SharedDrive, SubmitError, WindowLimits, WritePipeline};

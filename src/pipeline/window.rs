@@ -1,0 +1,356 @@
+//! The window of one drive.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use sealtape_drivers::medium::{DriveError, DriveErrorKind, TapeDrive, Warning};
+
+use super::pool::{SealJob, SealPool};
+use crate::seal::sealer::UnsealableLength;
+use crate::seal::{Compression, OVERHEAD, PlainRecord, RecordMark, Reservation, SealedRecord};
+
+/// How much may stand in a window, acknowledged and not yet given to the drive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowLimits {
+    /// Records (and immediate filemarks).
+    pub records: usize,
+    /// Bytes of records.
+    pub bytes: usize,
+}
+
+/// Everything that was submitted was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrainReport {
+    /// The last record that was written since the window was last reset.
+    pub last: Option<RecordMark>,
+    /// The worst warning since then.
+    pub warning: Warning,
+}
+
+/// The drive failed at a record; nothing behind it was written.
+#[derive(Clone, Debug)]
+pub struct PipelineFailure {
+    /// What the drive said.
+    pub error: DriveError,
+    /// Acknowledged records and filemarks that are lost, the failed one among them.
+    pub lost: u64,
+}
+
+/// A record was not taken.
+#[derive(Clone, Debug)]
+pub enum SubmitError {
+    /// An earlier, acknowledged record failed: drain tells which error and how much is lost.
+    Failed,
+    /// This very record failed, and was waited for: it was not acknowledged, and nothing else is lost.
+    Refused(DriveError),
+}
+
+enum Entry {
+    Free,
+    Sealing,
+    Sealed(Result<SealedRecord, UnsealableLength>),
+    Filemarks(u32),
+}
+
+struct Slot {
+    entry: Mutex<Entry>,
+    ready: Condvar,
+}
+
+/// The places of a window, used in turn.
+pub(super) struct Slots(Vec<Slot>);
+
+impl Slots {
+    fn put(&self, index: usize, entry: Entry) {
+        let slot = &self.0[index];
+        *lock(&slot.entry) = entry;
+        slot.ready.notify_one();
+    }
+
+    pub(super) fn put_sealed(&self, index: usize, sealed: Result<SealedRecord, UnsealableLength>) {
+        self.put(index, Entry::Sealed(sealed));
+    }
+
+    fn take_ready(&self, index: usize) -> Entry {
+        let slot = &self.0[index];
+        let mut entry = lock(&slot.entry);
+        while matches!(*entry, Entry::Sealing | Entry::Free) {
+            entry = slot.ready.wait(entry).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::replace(&mut *entry, Entry::Free)
+    }
+}
+
+struct Progress {
+    /// Entries that were submitted, ever.
+    submitted: u64,
+    /// Entries that the writer is done with, written or dropped.
+    done: u64,
+    bytes: usize,
+    bytes_written: u64,
+    last: Option<RecordMark>,
+    warning: Warning,
+    failure: Option<PipelineFailure>,
+    closed: bool,
+    free: Vec<Vec<u8>>,
+}
+
+struct Shared {
+    slots: Arc<Slots>,
+    progress: Mutex<Progress>,
+    /// Something was submitted, or the window closes.
+    work: Condvar,
+    /// An entry is done.
+    done: Condvar,
+    limits: WindowLimits,
+}
+
+/// A drive that a pipeline writes to and its unit commands in between; the unit drains before it does.
+pub type SharedDrive = Arc<Mutex<Box<dyn TapeDrive>>>;
+
+/// The write-behind window of one drive.
+pub struct WritePipeline {
+    shared: Arc<Shared>,
+    pool: Arc<SealPool>,
+    writer: Option<JoinHandle<()>>,
+    synchronous: bool,
+}
+
+impl WritePipeline {
+    /// Starts the writer thread of `drive`.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub fn start(drive: SharedDrive, pool: Arc<SealPool>, limits: WindowLimits) -> std::io::Result<Self> {
+        let limits = WindowLimits { records: limits.records.max(1), bytes: limits.bytes.max(1) };
+        let slots = (0..limits.records).map(|_| Slot { entry: Mutex::new(Entry::Free), ready: Condvar::new() });
+        let shared = Arc::new(Shared {
+            slots: Arc::new(Slots(slots.collect())),
+            progress: Mutex::new(Progress {
+                submitted: 0,
+                done: 0,
+                bytes: 0,
+                bytes_written: 0,
+                last: None,
+                warning: Warning::None,
+                failure: None,
+                closed: false,
+                free: Vec::with_capacity(limits.records + 1),
+            }),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            limits,
+        });
+        let of_writer = Arc::clone(&shared);
+        let writer = std::thread::Builder::new().name("tape-writer".into()).spawn(move || of_writer.write(&drive))?;
+        Ok(Self { shared, pool, writer: Some(writer), synchronous: false })
+    }
+
+    /// A buffer for the next record; its capacity is that of an earlier one, if any is free.
+    pub fn buffer(&self) -> Vec<u8> {
+        lock(&self.shared.progress).free.pop().unwrap_or_default()
+    }
+
+    /// Whether each record is waited for.
+    pub fn is_synchronous(&self) -> bool {
+        self.synchronous || lock(&self.shared.progress).warning > Warning::None
+    }
+
+    /// From now on each record is waited for (or not).
+    pub fn set_synchronous(&mut self, synchronous: bool) {
+        self.synchronous = synchronous;
+    }
+
+    /// Gives a record its place in the window, and waits until there is one; when synchronous, until it is written.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; the record was not acknowledged then.
+    pub fn submit(
+        &mut self,
+        reservation: Reservation,
+        record: PlainRecord,
+        compression: Compression,
+    ) -> Result<Warning, SubmitError> {
+        let synchronous = self.is_synchronous();
+        let bytes = record.plain_len() + OVERHEAD;
+        let number = self.shared.take_place(bytes).ok_or(SubmitError::Failed)?;
+        let slots = Arc::clone(&self.shared.slots);
+        let index = self.shared.index(number);
+        *lock(&slots.0[index].entry) = Entry::Sealing;
+        self.shared.announce(number);
+        self.pool.submit(SealJob { slots, index, reservation, record, compression });
+        self.finish_submit(number, synchronous)
+    }
+
+    /// Gives immediate filemarks their place in the order.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_filemarks(&mut self, count: u32) -> Result<Warning, SubmitError> {
+        let synchronous = self.is_synchronous();
+        let number = self.shared.take_place(0).ok_or(SubmitError::Failed)?;
+        self.shared.slots.put(self.shared.index(number), Entry::Filemarks(count));
+        self.shared.announce(number);
+        self.finish_submit(number, synchronous)
+    }
+
+    fn finish_submit(&self, number: u64, synchronous: bool) -> Result<Warning, SubmitError> {
+        if !synchronous {
+            return Ok(lock(&self.shared.progress).warning);
+        }
+        let mut progress = self.shared.wait_until(|progress| progress.done > number);
+        // Alone in the window since it was synchronous: a failure is this entry's, unless more than it was lost.
+        match progress.failure.take() {
+            Some(failure) if failure.lost <= 1 => Err(SubmitError::Refused(failure.error)),
+            Some(failure) => {
+                progress.failure = Some(failure);
+                Err(SubmitError::Failed)
+            }
+            None => Ok(progress.warning),
+        }
+    }
+
+    /// Waits until everything that was submitted is written, or lost.
+    ///
+    /// # Errors
+    /// [`PipelineFailure`], until [`reset`](Self::reset).
+    pub fn drain(&mut self) -> Result<DrainReport, PipelineFailure> {
+        let progress = self.shared.wait_until(|progress| progress.done == progress.submitted);
+        match &progress.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(DrainReport { last: progress.last, warning: progress.warning }),
+        }
+    }
+
+    /// Entries in the window, and their bytes.
+    pub fn fill(&self) -> (u64, usize) {
+        let progress = lock(&self.shared.progress);
+        (progress.submitted - progress.done, progress.bytes)
+    }
+
+    /// Bytes of records that the drive took, ever.
+    pub fn bytes_written(&self) -> u64 {
+        lock(&self.shared.progress).bytes_written
+    }
+
+    /// After a motion: forgets the last record, the warning and a failure. The window has to be drained.
+    pub fn reset(&mut self) {
+        let mut progress = self.shared.wait_until(|progress| progress.done == progress.submitted);
+        progress.last = None;
+        progress.warning = Warning::None;
+        progress.failure = None;
+    }
+}
+
+impl Drop for WritePipeline {
+    fn drop(&mut self) {
+        lock(&self.shared.progress).closed = true;
+        self.shared.work.notify_all();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("a writer thread had panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn index(&self, number: u64) -> usize {
+        (number % self.slots.0.len() as u64) as usize
+    }
+
+    /// Waits for room and takes the next place; `None` after a failure.
+    fn take_place(&self, bytes: usize) -> Option<u64> {
+        let fits = |progress: &Progress| {
+            let records = progress.submitted - progress.done;
+            records == 0 || (records < self.limits.records as u64 && progress.bytes + bytes <= self.limits.bytes)
+        };
+        let mut progress = self.wait_until(|progress| progress.failure.is_some() || fits(progress));
+        if progress.failure.is_some() {
+            return None;
+        }
+        progress.bytes += bytes;
+        Some(progress.submitted)
+    }
+
+    /// The entry stands in its slot (or will soon): the writer may look for it.
+    fn announce(&self, number: u64) {
+        let mut progress = lock(&self.progress);
+        debug_assert_eq!(progress.submitted, number, "one thread submits");
+        progress.submitted = number + 1;
+        drop(progress);
+        self.work.notify_one();
+    }
+
+    fn wait_until(&self, mut condition: impl FnMut(&Progress) -> bool) -> MutexGuard<'_, Progress> {
+        let mut progress = lock(&self.progress);
+        while !condition(&progress) {
+            progress = self.done.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        progress
+    }
+
+    /// The writer thread.
+    fn write(&self, drive: &SharedDrive) {
+        loop {
+            let mut progress = lock(&self.progress);
+            while progress.submitted == progress.done && !progress.closed {
+                progress = self.work.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            }
+            if progress.submitted == progress.done {
+                return;
+            }
+            let number = progress.done;
+            let failed = progress.failure.is_some();
+            drop(progress);
+            let entry = self.slots.take_ready(self.index(number));
+            let outcome = if failed { Ok(Warning::None) } else { write_entry(drive, &entry) };
+            self.finish(entry, outcome, failed);
+        }
+    }
+
+    fn finish(&self, entry: Entry, outcome: Result<Warning, DriveError>, dropped: bool) {
+        let mut progress = lock(&self.progress);
+        match outcome {
+            Ok(warning) if !dropped => {
+                progress.warning = progress.warning.max(warning);
+                if let Entry::Sealed(Ok(record)) = &entry {
+                    progress.last = Some(*record.mark());
+                    progress.bytes_written += record.bytes().len() as u64;
+                }
+            }
+            Ok(_) => {
+                if let Some(failure) = &mut progress.failure {
+                    failure.lost += 1;
+                }
+            }
+            Err(error) => progress.failure = Some(PipelineFailure { error, lost: 1 }),
+        }
+        if let Entry::Sealed(Ok(record)) = entry {
+            progress.bytes -= record.plain_len() + OVERHEAD;
+            if progress.free.len() < self.limits.records {
+                progress.free.push(record.into_buffer());
+            }
+        }
+        progress.done += 1;
+        drop(progress);
+        self.done.notify_all();
+    }
+}
+
+fn write_entry(drive: &SharedDrive, entry: &Entry) -> Result<Warning, DriveError> {
+    let mut drive = lock(drive);
+    match entry {
+        Entry::Sealed(Ok(record)) => drive.write(record.bytes()),
+        Entry::Sealed(Err(UnsealableLength(length))) => {
+            Err(DriveError::new(DriveErrorKind::IllegalRequest, format!("a block of {length} bytes cannot be sealed")))
+        }
+        Entry::Filemarks(count) => drive.write_filemarks(*count, true),
+        Entry::Free | Entry::Sealing => unreachable!("`take_ready` waits for a filled slot"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while a lock is held leaves values that are valid on their own; the panic itself is reported at join.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,194 @@
+//! Suites: authenticated ciphers behind one trait. Numbers are for ever.
+
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::aead::{Aead as _, AeadInOut, KeyInit};
+use aes_gcm_siv::Aes256GcmSiv;
+use chacha20poly1305::XChaCha20Poly1305;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Bytes of an authentication tag; the same for every suite of format 1.
+pub const TAG_LEN: usize = 16;
+
+/// Suite number as it stands in records and generation records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Suite(pub u8);
+
+impl Suite {
+    /// AES-256-GCM-SIV (RFC 8452), the default.
+    pub const AES_256_GCM_SIV: Self = Self(1);
+    /// AES-256-GCM (SP 800-38D, IEEE 1619.1).
+    pub const AES_256_GCM: Self = Self(2);
+    /// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha), for processors without AES instructions.
+    pub const XCHACHA20_POLY1305: Self = Self(3);
+    /// Every suite that format 1 knows.
+    pub const ALL: [Self; 3] = [Self::AES_256_GCM_SIV, Self::AES_256_GCM, Self::XCHACHA20_POLY1305];
+
+    /// The name in configuration files and output, `None` for an unknown number.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::AES_256_GCM_SIV => Some("aes-256-gcm-siv"),
+            Self::AES_256_GCM => Some("aes-256-gcm"),
+            Self::XCHACHA20_POLY1305 => Some("xchacha20-poly1305"),
+            Self(_) => None,
+        }
+    }
+
+    /// Whether format 1 knows the number.
+    pub fn is_known(self) -> bool {
+        self.name().is_some()
+    }
+
+    /// How many records one session may hold under its record key. A session ends before that.
+    pub fn session_limit(self) -> u64 {
+        match self {
+            Self::AES_256_GCM => 1 << 32,
+            Self(_) => 1 << 48,
+        }
+    }
+
+    /// The cipher under a record key (32 bytes); `None` for an unknown number.
+    pub fn cipher(self, key: &[u8; 32]) -> Option<Arc<dyn RecordCipher>> {
+        match self {
+            Self::AES_256_GCM_SIV => Some(Arc::new(GcmSiv(Aes256GcmSiv::new(key.into())))),
+            Self::AES_256_GCM => Some(Arc::new(Gcm(Aes256Gcm::new(key.into())))),
+            Self::XCHACHA20_POLY1305 => Some(Arc::new(XChaCha(XChaCha20Poly1305::new(key.into())))),
+            Self(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "suite {:#04x}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl FromStr for Suite {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|suite| suite.name() == Some(name)).ok_or_else(|| {
+            format!("unknown suite “{name}”; one of aes-256-gcm-siv, aes-256-gcm, xchacha20-poly1305 is meant")
+        })
+    }
+}
+
+/// The tag did not verify. Says nothing else, on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagMismatch;
+
+/// One authenticated cipher under one record key.
+///
+/// The nonce is always a counter: the seal counter stands big-endian in its last 8 bytes, zeros before.
+pub trait RecordCipher: Send + Sync {
+    /// Encrypts `text` in place and returns the tag over it and `aad`.
+    ///
+    /// Fails only for lengths beyond the cipher's limit, which records (16 MiB) never reach.
+    fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG_LEN], TagMismatch>;
+
+    /// Verifies `tag` over `text` and `aad` and decrypts `text` in place. After a mismatch `text` holds no
+    /// plaintext.
+    fn open_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), TagMismatch>;
+
+    /// Encrypts with a nonce of the caller's, for known-answer tests of the cipher itself.
+    #[doc(hidden)]
+    fn seal_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>>;
+
+    /// Decrypts with a nonce of the caller's, for known-answer tests of the cipher itself.
+    #[doc(hidden)]
+    fn open_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>>;
+}
+
+macro_rules! record_cipher {
+    ($name:ident, $cipher:ty, $nonce:literal) => {
+        struct $name($cipher);
+
+        impl RecordCipher for $name {
+            fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG_LEN], TagMismatch> {
+                let nonce = counter_nonce::<$nonce>(counter);
+                let tag =
+                    self.0.encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(text)).map_err(|_| TagMismatch)?;
+                Ok(tag.into())
+            }
+
+            fn open_in_place(
+                &self,
+                counter: u64,
+                aad: &[u8],
+                text: &mut [u8],
+                tag: &[u8; TAG_LEN],
+            ) -> Result<(), TagMismatch> {
+                let nonce = counter_nonce::<$nonce>(counter);
+                self.0.decrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(&mut *text), tag.into()).map_err(
+                    |_| {
+                        // GCM-SIV decrypts before it knows the tag: nothing of that may stay.
+                        zeroize::Zeroize::zeroize(text);
+                        TagMismatch
+                    },
+                )
+            }
+
+            fn seal_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+                let nonce: [u8; $nonce] = nonce.try_into().ok()?;
+                self.0.encrypt(&nonce.into(), aes_gcm::aead::Payload { msg: text, aad }).ok()
+            }
+
+            fn open_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+                let nonce: [u8; $nonce] = nonce.try_into().ok()?;
+                self.0.decrypt(&nonce.into(), aes_gcm::aead::Payload { msg: text, aad }).ok()
+            }
+        }
+    };
+}
+
+record_cipher!(GcmSiv, Aes256GcmSiv, 12);
+record_cipher!(Gcm, Aes256Gcm, 12);
+record_cipher!(XChaCha, XChaCha20Poly1305, 24);
+
+fn counter_nonce<const N: usize>(counter: u64) -> [u8; N] {
+    let mut nonce = [0; N];
+    nonce[N - 8..].copy_from_slice(&counter.to_be_bytes());
+    nonce
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_suite_round_trips_and_refuses_a_changed_tag() {
+        for suite in Suite::ALL {
+            let cipher = suite.cipher(&[7; 32]).unwrap();
+            let mut text = *b"some text of a record";
+            let tag = cipher.seal_in_place(3, b"aad", &mut text).unwrap();
+            assert_ne!(&text, b"some text of a record");
+            let sealed = text;
+            cipher.open_in_place(3, b"aad", &mut text, &tag).unwrap();
+            assert_eq!(&text, b"some text of a record");
+            for (counter, aad) in [(4, b"aad"), (3, b"aaD")] {
+                let mut text = sealed;
+                assert!(cipher.open_in_place(counter, aad, &mut text, &tag).is_err());
+                assert_eq!(text, [0; 21], "{suite}: nothing of an unverified record stays");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_suites_have_no_cipher() {
+        assert!(Suite(0).cipher(&[0; 32]).is_none());
+        assert!(!Suite(4).is_known());
+        assert!("rot13".parse::<Suite>().is_err());
+    }
+}

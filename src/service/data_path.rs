@@ -1,0 +1,479 @@
+//! The data path: its drives, and what operators ask of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use sealtape_drivers::fuse::{DriveNodes, NodePaths};
+use sealtape_drivers::image::faults::{FaultPlan, FaultyDrive};
+use sealtape_drivers::image::{ImageDrive, OpenMode};
+use sealtape_drivers::medium::{
+    DriveError, DriveErrorKind, DriveIdentity, MediumStatus, MediumType, Position, SharedDrive, TapeDrive,
+};
+use sealtape_kms::client::DataPathClient;
+
+use super::config::{Config, DriveConfig};
+use super::key_authority::KeyAuthority;
+use super::verify;
+use crate::control::{
+    ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Medium,
+    MediumKind, Nodes, Notice, Observer, Overwrite, PartitionLabelled, PositionStatus, Progress, ProgressUnit,
+    VerifyReport, Volume, Window,
+};
+use crate::pipeline::{SealPool, WindowLimits};
+use crate::unit::st::{Activity, StNode, StOptions};
+use crate::unit::{self, LabelRequest, SealedTape, UnitOptions, UnitStatus, UnsynchronisedMark};
+use crate::volume::Access;
+
+/// One drive: the raw one, the sealed unit over it, and its node.
+struct Drive {
+    name: String,
+    raw: SharedDrive<FaultyDrive<ImageDrive>>,
+    unit: SharedDrive<SealedTape>,
+    node: Arc<StNode>,
+    paths: Mutex<Option<Nodes>>,
+    seen: Mutex<Seen>,
+    limits: WindowLimits,
+}
+
+/// What was last seen of a unit, for a status that never waits for the drive.
+#[derive(Default)]
+struct Seen {
+    cartridge: Option<PathBuf>,
+    unit: Option<UnitStatus>,
+    medium: Option<MediumStatus>,
+    identity: Option<DriveIdentity>,
+    failure: Option<LastError>,
+}
+
+/// Every drive of the configuration.
+pub struct Drives {
+    drives: Vec<Drive>,
+}
+
+impl Drives {
+    /// Makes the drives of a configuration; none is loaded.
+    ///
+    /// # Errors
+    /// When threads cannot be started, or a fault plan cannot be read.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let settings = &config.data_path;
+        let pool = SealPool::start(usize::from(settings.seal_threads))?;
+        let limits = WindowLimits {
+            records: settings.window_records as usize,
+            bytes: usize::try_from(settings.window_bytes.0)?,
+        };
+        let drives = config
+            .drives
+            .iter()
+            .enumerate()
+            .map(|(number, drive)| Drive::new(config, drive, number, Arc::clone(&pool), limits));
+        Ok(Self { drives: drives.collect::<Result<_, _>>()? })
+    }
+
+    /// What the FUSE front end serves.
+    pub fn nodes(&self) -> Vec<DriveNodes> {
+        let nodes = self.drives.iter().enumerate().map(|(number, drive)| DriveNodes {
+            number: u16::try_from(number).unwrap_or(u16::MAX),
+            name: drive.name.clone(),
+            node: Arc::clone(&drive.node) as _,
+        });
+        nodes.collect()
+    }
+
+    /// The front end is mounted: where the nodes are.
+    pub fn mounted(&self, paths: &[NodePaths]) {
+        for path in paths {
+            if let Some(drive) = self.drives.iter().find(|drive| drive.name == path.drive) {
+                let nodes = Nodes { rewinding: path.rewinding.clone(), non_rewinding: path.non_rewinding.clone() };
+                *lock(&drive.paths) = Some(nodes);
+            }
+        }
+    }
+
+    /// Unloads everything, at the end. What cannot be synchronised is told.
+    pub fn unload_all(&self) {
+        for drive in &self.drives {
+            let unloaded = drive.idle(|drive| drive.unload());
+            match unloaded {
+                Ok(()) => {}
+                Err(error) => tracing::error!(drive = %drive.name, %error, "not unloaded in order at the end"),
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<&Drive, ControlError> {
+        self.drives
+            .iter()
+            .find(|drive| drive.name == name)
+            .ok_or_else(|| ControlError::unknown_drive(name, self.drives.iter().map(|drive| &drive.name)))
+    }
+}
+
+impl Drive {
+    fn new(
+        config: &Config,
+        drive: &DriveConfig,
+        number: usize,
+        pool: Arc<SealPool>,
+        limits: WindowLimits,
+    ) -> anyhow::Result<Self> {
+        let name = drive.name.to_string();
+        let identity = DriveIdentity {
+            vendor: "SEALTAPE".into(),
+            product: "IMAGE".into(),
+            revision: env!("CARGO_PKG_VERSION").chars().take(4).collect(),
+            serial: format!("IMG{number:07}"),
+        };
+        let plan = match &drive.fault_plan {
+            Some(file) => FaultPlan::from_file(&config.home.resolve(file))?,
+            None => FaultPlan::default(),
+        };
+        let raw = SharedDrive::new(FaultyDrive::new(ImageDrive::new(identity.clone()), plan));
+        let client = DataPathClient::new(config.home.keys_socket(), name.clone(), sealtape_kms::client::CALL_TIMEOUT);
+        let options = UnitOptions {
+            window: limits,
+            check_end_at_load: config.data_path.check_end_at_load,
+            max_block: u32::try_from(drive.max_block.0)?,
+        };
+        let mark = UnsynchronisedMark::at(config.data_path_state().join(format!("{name}.unsynchronised")));
+        let keys = Box::new(KeyAuthority::new(client));
+        let unit = SealedTape::new(name.clone(), Box::new(raw.clone()), keys, pool, options, mark)?;
+        let unit = SharedDrive::new(unit);
+        let node = Arc::new(StNode::new(name.clone(), Box::new(unit.clone()), StOptions::default()));
+        let seen = Seen { identity: Some(identity), ..Seen::default() };
+        Ok(Self { name, raw, unit, node, paths: Mutex::new(None), seen: Mutex::new(seen), limits })
+    }
+
+    /// Uses the drive while no program has its node open; what went wrong is remembered for the status.
+    fn idle<R>(&self, serve: impl FnOnce(&Self) -> Result<R, ControlError>) -> Result<R, ControlError> {
+        let result = self.node.with_idle_drive(|_| serve(self)).map_err(|in_use| {
+            ControlError::new(
+                ErrorCode::Busy,
+                format!("drive {}: process {} has its node open", self.name, in_use.pid),
+                "wait until that program has closed the node, or stop it",
+            )
+        });
+        let result = result.and_then(|result| result);
+        match &result {
+            // What was wrong before an operation that succeeded is past; what is wrong now stands in the access.
+            Ok(_) => lock(&self.seen).failure = None,
+            Err(error) => self.remember(&error.message, &error.mend),
+        }
+        self.look();
+        result
+    }
+
+    fn remember(&self, message: &str, mend: &str) {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        lock(&self.seen).failure =
+            Some(LastError { time_unix_s: time.as_secs(), message: message.to_owned(), mend: mend.to_owned() });
+    }
+
+    fn load(&self, cartridge: Option<&Path>) -> Result<(), ControlError> {
+        if let Some(path) = cartridge {
+            self.insert(path)?;
+        }
+        if lock(&self.seen).cartridge.is_none() {
+            return Err(ControlError::new(
+                ErrorCode::BadRequest,
+                format!("drive {}: no cartridge is in the drive", self.name),
+                format!("name the image of a cartridge: sealtape volume load {} FILE", self.name),
+            ));
+        }
+        let report = self.unit.lock().load_medium().map_err(|error| self.failed(&error))?;
+        self.absorb_attention();
+        if let Access::None(reason) | Access::ReadOnly(reason) = &report.access {
+            tracing::warn!("{reason}");
+        }
+        Ok(())
+    }
+
+    /// The drive tells once that its medium changed; whoever opens the node next did not miss anything.
+    fn absorb_attention(&self) {
+        if let Err(error) = self.raw.lock().test_unit_ready()
+            && error.kind != DriveErrorKind::UnitAttention
+        {
+            tracing::warn!(drive = %self.name, %error, "after loading");
+        }
+    }
+
+    fn insert(&self, path: &Path) -> Result<(), ControlError> {
+        let inside = lock(&self.seen).cartridge.clone();
+        if let Some(inside) = inside {
+            return Err(ControlError::new(
+                ErrorCode::Busy,
+                format!("drive {}: cartridge {} is in the drive", self.name, inside.display()),
+                format!("unload it first: sealtape volume unload {}", self.name),
+            ));
+        }
+        self.raw.lock().inner_mut().insert(path, OpenMode::ReadWrite).map_err(|error| self.failed(&error))?;
+        lock(&self.seen).cartridge = Some(path.to_path_buf());
+        Ok(())
+    }
+
+    fn unload(&self) -> Result<(), ControlError> {
+        let mut unit = self.unit.lock();
+        if unit.is_loaded() {
+            unit.unload_medium().map_err(|error| self.failed(&error))?;
+        }
+        drop(unit);
+        if lock(&self.seen).cartridge.take().is_some() {
+            self.raw.lock().inner_mut().eject().map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
+    }
+
+    fn label(&self, order: &LabelOrder) -> Result<LabelReport, ControlError> {
+        let request = LabelRequest {
+            ticket: order.ticket.clone(),
+            overwrite: match order.overwrite {
+                Overwrite::Nothing => unit::Overwrite::Nothing,
+                Overwrite::Volume(volume) => unit::Overwrite::Volume(volume),
+                Overwrite::Clear => unit::Overwrite::Clear,
+            },
+        };
+        let mut unit = self.unit.lock();
+        let label = unit.label_medium(&request).map_err(|error| self.failed(&error))?;
+        self.absorb_attention();
+        let mut partitions = Vec::new();
+        let mut suite = None;
+        for partition in 0..label.partitions {
+            unit.locate(Position { partition, object: 0 }).map_err(|error| self.failed(&error))?;
+            let status = unit.status();
+            let generation = status.generation.ok_or_else(|| {
+                ControlError::new(
+                    ErrorCode::Failed,
+                    format!("drive {}: partition {partition} has no generation after labelling", self.name),
+                    "label the medium again",
+                )
+            })?;
+            suite = Some(generation.suite);
+            partitions.push(PartitionLabelled { partition, generation: generation.number, key_id: generation.key_id });
+        }
+        unit.locate(Position { partition: 0, object: 0 }).map_err(|error| self.failed(&error))?;
+        Ok(LabelReport {
+            drive: self.name.clone(),
+            volume: label.volume,
+            label: label.label,
+            barcode: label.barcode,
+            suite: suite.map(|suite| suite.to_string()).unwrap_or_default(),
+            partitions,
+        })
+    }
+
+    /// Puts a drive's failure into the operator's words.
+    fn failed(&self, error: &DriveError) -> ControlError {
+        let (code, mend) = match error.kind {
+            DriveErrorKind::Security => (ErrorCode::Refused, "see the reason; the custody log has it too"),
+            DriveErrorKind::WriteProtected | DriveErrorKind::WormOverwrite => {
+                (ErrorCode::Refused, "nothing was changed on the medium")
+            }
+            DriveErrorKind::NotReady | DriveErrorKind::UnitAttention => {
+                (ErrorCode::Medium, "load a cartridge: sealtape volume load DRIVE FILE")
+            }
+            DriveErrorKind::Medium | DriveErrorKind::EndOfMedium | DriveErrorKind::EndOfData => {
+                (ErrorCode::Medium, "clean the drive, try another drive, or take the cartridge out of use")
+            }
+            DriveErrorKind::IllegalRequest => (ErrorCode::BadRequest, "see the reason"),
+            DriveErrorKind::Reset
+            | DriveErrorKind::Hardware
+            | DriveErrorKind::ReservationConflict
+            | DriveErrorKind::Transport => (ErrorCode::Drive, "see the service's log, and try again"),
+        };
+        let message = match error.message.contains(&self.name) {
+            true => error.message.clone(),
+            false => format!("drive {}: {}", self.name, error.message),
+        };
+        ControlError::new(code, message, mend)
+    }
+
+    /// Looks at unit and medium, unless a program keeps them busy: then what was seen last stands.
+    fn look(&self) {
+        let Some(mut unit) = self.unit.try_lock() else { return };
+        let status = unit.status();
+        let medium = if unit.is_loaded() { unit.medium_status().ok() } else { None };
+        let mut seen = lock(&self.seen);
+        seen.unit = Some(status);
+        seen.medium = medium;
+    }
+
+    fn status(&self) -> DriveStatus {
+        self.look();
+        let node = self.node.status();
+        let seen = lock(&self.seen);
+        let unit = seen.unit.as_ref();
+        let state = match (node.activity, &seen.cartridge, unit.and_then(|unit| unit.access.as_ref())) {
+            (Activity::Service, ..) => DriveState::Loading,
+            _ if node.opener.is_some() => DriveState::InUse,
+            (_, None, _) => DriveState::Empty,
+            (_, Some(_), None) => DriveState::Empty,
+            (_, Some(_), Some(_)) => DriveState::Ready,
+        };
+        let last_error = node
+            .last_error
+            .map(|message| LastError { time_unix_s: 0, message, mend: String::new() })
+            .or_else(|| seen.failure.clone());
+        DriveStatus {
+            name: self.name.clone(),
+            back_end: "image".into(),
+            identity: seen
+                .identity
+                .as_ref()
+                .map(|identity| format!("{} {} {}", identity.vendor, identity.product, identity.serial)),
+            nodes: lock(&self.paths).clone(),
+            state,
+            host_pid: node.opener.map(|opener| opener.pid),
+            cartridge: seen.cartridge.as_ref().map(|path| path.display().to_string()),
+            medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit)),
+            volume: unit.and_then(volume_status),
+            position: unit.and_then(|unit| {
+                let position = unit.position?;
+                Some(PositionStatus {
+                    partition: position.partition,
+                    object: position.object,
+                    filemarks: unit.filemarks,
+                    beginning_of_partition: position.object == 0,
+                    end_of_data: unit.at_end_of_data,
+                })
+            }),
+            counters: Counters {
+                records_written: node.counters.records_written,
+                host_bytes_written: node.counters.bytes_written,
+                medium_bytes_written: unit.map_or(0, |unit| unit.medium_bytes_written),
+                records_read: node.counters.records_read,
+                host_bytes_read: node.counters.bytes_read,
+                records_refused: unit.map_or(0, |unit| unit.records_refused),
+            },
+            window: Window {
+                records: unit.map_or(0, |unit| unit.window.0),
+                bytes: unit.map_or(0, |unit| unit.window.1 as u64),
+                limit_records: self.limits.records as u64,
+                limit_bytes: self.limits.bytes as u64,
+            },
+            unsynchronised_objects: unit.map_or(0, |unit| unit.unsynchronised_objects),
+            lost_records: unit.and_then(|unit| unit.write_blocked.clone()).map(|message| Notice {
+                message,
+                mend: "rewind or locate, and repeat the backup from its last synchronised point".into(),
+            }),
+            read_only: unit.and_then(|unit| read_only(unit, &self.name)),
+            last_error,
+        }
+    }
+}
+
+fn medium_status(medium: &MediumStatus, unit: Option<&UnitStatus>) -> Medium {
+    let kind = match medium.medium_type {
+        MediumType::Cleaning => MediumKind::Cleaning,
+        MediumType::Firmware => MediumKind::Firmware,
+        MediumType::Data | MediumType::Worm => match unit.and_then(|unit| unit.beginning) {
+            Some(unit::Beginning::Blank) => MediumKind::Blank,
+            Some(unit::Beginning::Clear) => MediumKind::Clear,
+            Some(unit::Beginning::Sealed) => MediumKind::Sealed,
+            Some(unit::Beginning::Unreadable) | None => MediumKind::Unreadable,
+        },
+    };
+    Medium {
+        kind,
+        worm: medium.medium_type == MediumType::Worm,
+        write_protected: medium.write_protected,
+        partitions: medium.partitions,
+        capacity_bytes: medium.capacity_bytes,
+        remaining_bytes: medium.remaining_bytes,
+        serial: medium.serial.clone(),
+    }
+}
+
+fn volume_status(unit: &UnitStatus) -> Option<Volume> {
+    let label = unit.label.as_ref()?;
+    Some(Volume {
+        uuid: label.volume,
+        label: label.label.clone(),
+        barcode: label.barcode.clone(),
+        pool: None,
+        partition: unit.position.map_or(0, |position| position.partition),
+        generation: unit.generation.map(|generation| generation.number),
+        key_id: unit.generation.map(|generation| generation.key_id),
+        suite: unit.generation.map(|generation| generation.suite.to_string()),
+    })
+}
+
+fn read_only(unit: &UnitStatus, name: &str) -> Option<Notice> {
+    let (message, mend) = match unit.access.as_ref()? {
+        Access::ReadWrite => return None,
+        Access::ReadOnly(reason) => {
+            (reason, format!("unload the volume, or acknowledge what was refused: sealtape volume acknowledge {name}"))
+        }
+        Access::None(reason) => {
+            (reason, format!("see the reason; then unload and load again: sealtape volume unload {name}"))
+        }
+    };
+    Some(Notice { message: message.clone(), mend })
+}
+
+impl DataPath for Drives {
+    fn drives(&self) -> Vec<DriveStatus> {
+        self.drives.iter().map(Drive::status).collect()
+    }
+
+    fn drive(&self, drive: &str) -> Result<DriveStatus, ControlError> {
+        Ok(self.find(drive)?.status())
+    }
+
+    fn load(&self, drive: &str, cartridge: Option<&Path>, observer: &Observer) -> Result<DriveStatus, ControlError> {
+        let drive = self.find(drive)?;
+        observer.report(step("loading"));
+        drive.idle(|drive| drive.load(cartridge))?;
+        Ok(drive.status())
+    }
+
+    fn unload(&self, drive: &str, observer: &Observer) -> Result<DriveStatus, ControlError> {
+        let drive = self.find(drive)?;
+        observer.report(step("synchronising and unloading"));
+        drive.idle(Drive::unload)?;
+        Ok(drive.status())
+    }
+
+    fn label(&self, drive: &str, order: &LabelOrder, observer: &Observer) -> Result<LabelReport, ControlError> {
+        let drive = self.find(drive)?;
+        observer.report(step("labelling"));
+        drive.idle(|drive| drive.label(order))
+    }
+
+    fn verify(&self, drive: &str, observer: &Observer) -> Result<VerifyReport, ControlError> {
+        let drive = self.find(drive)?;
+        let begun = Instant::now();
+        drive.idle(|drive| {
+            let mut unit = drive.unit.lock();
+            verify::verify(&mut unit, &drive.name, begun, observer).map_err(|error| match error {
+                verify::Stopped::Cancelled => ControlError::new(
+                    ErrorCode::Cancelled,
+                    format!("drive {}: verification was cancelled", drive.name),
+                    "the volume stays loaded; nothing was changed",
+                ),
+                verify::Stopped::Drive(error) => drive.failed(&error),
+            })
+        })
+    }
+
+    fn acknowledge(&self, drive: &str) -> Result<DriveStatus, ControlError> {
+        let drive = self.find(drive)?;
+        drive.idle(|drive| match drive.unit.lock().acknowledge() {
+            Some(_) => Ok(()),
+            None => Err(ControlError::new(
+                ErrorCode::BadRequest,
+                format!("drive {}: nothing was refused that could be acknowledged", drive.name),
+                format!("see: sealtape drive status {}", drive.name),
+            )),
+        })?;
+        Ok(drive.status())
+    }
+}
+
+fn step(stage: &str) -> Progress {
+    Progress { stage: stage.into(), done: 0, total: None, unit: ProgressUnit::Steps }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,144 @@
+//! Reading: every block is verified whole before a byte of it leaves.
+
+use sealtape_drivers::medium::{DriveError, DriveErrorKind, ReadOutcome};
+use zeroize::Zeroize;
+
+use super::refusals;
+use super::sealed::SealedTape;
+use crate::seal::opener::check_record;
+use crate::seal::{MAX_PLAIN, OVERHEAD, RecordMark, Refusal, open_record};
+use crate::volume::Access;
+
+/// What stands at a place, once verified. The plaintext of a record is in the unit's `plain` buffer.
+pub(super) enum Opened {
+    Record(RecordMark),
+    Filemark,
+    EndOfData,
+}
+
+impl SealedTape {
+    pub(super) fn read_block(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome, DriveError> {
+        self.check_readable()?;
+        self.leave_writing()?;
+        if self.state().is_none_or(|state| state.generation().is_none()) {
+            return Ok(ReadOutcome::EndOfData);
+        }
+        if !self.loaded.as_ref().is_some_and(|loaded| loaded.position_known) {
+            return Err(self.position_unknown());
+        }
+        match self.read_record()? {
+            Opened::Filemark => Ok(ReadOutcome::Filemark),
+            Opened::EndOfData => Ok(ReadOutcome::EndOfData),
+            Opened::Record(_) => {
+                let length = self.plain.len();
+                let wanted = length.min(buffer.len());
+                buffer[..wanted].copy_from_slice(&self.plain[..wanted]);
+                self.plain.zeroize();
+                Ok(ReadOutcome::Block { length })
+            }
+        }
+    }
+
+    pub(super) fn check_readable(&self) -> Result<(), DriveError> {
+        let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        match loaded.latch.access() {
+            Access::ReadWrite | Access::ReadOnly(_) => Ok(()),
+            Access::None(reason) => Err(refusals::locked(&reason)),
+        }
+    }
+
+    /// A turn of direction: what was acknowledged is written first, and the session ends.
+    pub(super) fn leave_writing(&mut self) -> Result<(), DriveError> {
+        match &self.write_blocked {
+            // Whoever reads on from a known place (after a restart, say) has lost nothing.
+            Some(_) if self.loaded.as_ref().is_some_and(|loaded| loaded.position_known) => {}
+            Some(error) => return Err(error.clone()),
+            None => self.settle()?,
+        }
+        if let Some(state) = self.state_mut() {
+            state.end_session();
+        }
+        Ok(())
+    }
+
+    /// Reads the object at the present place. Its plaintext, if it is a record, is left in `self.plain`.
+    pub(super) fn read_record(&mut self) -> Result<Opened, DriveError> {
+        let limit = self.drive().block_limits()?.maximum.min((MAX_PLAIN + OVERHEAD) as u32) as usize;
+        if self.raw.len() < limit {
+            self.raw.resize(limit, 0);
+        }
+        let outcome = {
+            let mut drive = self.drive.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            drive.read(&mut self.raw)
+        };
+        match outcome {
+            Ok(ReadOutcome::Filemark) => {
+                if let Some(state) = self.state_mut() {
+                    state.pass_filemark();
+                }
+                Ok(Opened::Filemark)
+            }
+            Ok(ReadOutcome::EndOfData | ReadOutcome::EndOfPartition) => {
+                if let Some(state) = self.state_mut() {
+                    state.meet_end_of_data();
+                }
+                Ok(Opened::EndOfData)
+            }
+            Ok(ReadOutcome::Block { length }) => self.open_block(length),
+            Err(error) => {
+                if error.kind == DriveErrorKind::Medium
+                    && let Some(state) = self.state_mut()
+                {
+                    // The drive's position is past the bad block or before it; it is asked for.
+                    state.pass_refused(Refusal::Truncated);
+                }
+                let error = self.drive_failed(error);
+                self.ask_position();
+                Err(error)
+            }
+        }
+    }
+
+    fn open_block(&mut self, length: usize) -> Result<Opened, DriveError> {
+        match self.try_open_block(length) {
+            Ok(mark) => {
+                if let Some(state) = self.state_mut() {
+                    state.pass_record(mark);
+                }
+                Ok(Opened::Record(mark))
+            }
+            Err(refusal) => {
+                self.plain.zeroize();
+                self.records_refused += 1;
+                let object = self.state().map(|state| state.chain().object()).unwrap_or_default();
+                if let Some(state) = self.state_mut() {
+                    state.pass_refused(refusal);
+                }
+                let text = format!("drive {}: object {object}: {refusal}", self.name);
+                tracing::warn!("{text}");
+                self.report_incident(&format!("object {object}: {refusal}"));
+                if let Some(loaded) = self.loaded.as_mut() {
+                    loaded.latch.refuse_writing(format!(
+                        "{text}. Reading goes on behind it; writing waits for unloading or: sealtape volume acknowledge {}",
+                        self.name
+                    ));
+                }
+                Err(refusals::refused(refusal, text))
+            }
+        }
+    }
+
+    fn try_open_block(&mut self, length: usize) -> Result<RecordMark, Refusal> {
+        let block = self.raw.get_mut(..length).ok_or(Refusal::BadLengths)?;
+        let state = self.loaded.as_ref().and_then(|loaded| loaded.state()).ok_or(Refusal::NoGeneration)?;
+        let generation = state.generation().ok_or(Refusal::NoGeneration)?;
+        let header = check_record(block, generation.scope(), false, state.chain())?;
+        let cipher = self.ciphers.cipher(&generation.keys, header.session)?;
+        let opened = open_record(&header, block, &*cipher, generation.scope(), &mut self.plain);
+        // What stood in the raw buffer is plaintext now where nothing was compressed.
+        block.zeroize();
+        let mark = opened?.mark;
+        generation.check_catalogue(&header)?;
+        Ok(mark)
+    }
+}

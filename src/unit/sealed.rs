@@ -1,0 +1,656 @@
+//! The sealed unit: its state, loading and unloading.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sealtape_drivers::medium::{
+    DriveError, DriveErrorKind, MediumStatus, MediumType, Position, ReadOutcome, SpaceKind, TapeDrive,
+};
+use uuid::Uuid;
+
+use super::refusals;
+use super::unsynchronised::UnsynchronisedMark;
+use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
+use crate::seal::chain::Before;
+use crate::seal::opener::CipherCache;
+use crate::seal::{LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, SessionId, Suite, VolumeLabel};
+use crate::volume::identity::{GENERATION_OBJECT, RawObject, SealedBeginning, classify};
+use crate::volume::keys::{KeyRights, KnownEnd};
+use crate::volume::{
+    Access, AccessLatch, BeginningOfPartition, HIDDEN_OBJECTS, KeyRefusal, KeyRefusalKind, KeySource, PartitionState,
+};
+
+/// How a unit behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnitOptions {
+    /// What may be acknowledged before the drive has it.
+    pub window: WindowLimits,
+    /// Compare the end of data with the catalogue at load.
+    pub check_end_at_load: bool,
+    /// Largest plain block that is offered to the host, in bytes, besides the drive's own limit.
+    pub max_block: u32,
+}
+
+/// What was found when a cartridge was loaded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoadReport {
+    /// The label, where there is one that can be read.
+    pub label: Option<VolumeLabel>,
+    /// What the host may do now.
+    pub access: Access,
+}
+
+/// The generation in use, for an operator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GenerationStatus {
+    /// Its number.
+    pub number: u32,
+    /// The data key's name.
+    pub key_id: Uuid,
+    /// Its suite.
+    pub suite: Suite,
+}
+
+/// What the medium begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Beginning {
+    /// Nothing.
+    Blank,
+    /// Something clear.
+    Clear,
+    /// A volume label.
+    Sealed,
+    /// A damaged label, or nothing that the drive can read.
+    Unreadable,
+}
+
+/// What an operator is told of a unit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnitStatus {
+    /// What the medium begins with; `None` when nothing is loaded.
+    pub beginning: Option<Beginning>,
+    /// The loaded volume's label.
+    pub label: Option<VolumeLabel>,
+    /// The generation in the current partition.
+    pub generation: Option<GenerationStatus>,
+    /// Where the host stands.
+    pub position: Option<Position>,
+    /// Filemarks before it.
+    pub filemarks: Option<u64>,
+    /// The end of data is known to be here.
+    pub at_end_of_data: bool,
+    /// What the host may do; `None` when nothing is loaded.
+    pub access: Option<Access>,
+    /// Acknowledged objects that no synchronising command has covered.
+    pub unsynchronised_objects: u64,
+    /// A deferred error or an unclean stop: writes fail until the host rewinds or locates, for this reason.
+    pub write_blocked: Option<String>,
+    /// Entries and bytes in the window.
+    pub window: (u64, usize),
+    /// Bytes of sealed records that the drive took since the service started.
+    pub medium_bytes_written: u64,
+    /// Records that were refused since the service started.
+    pub records_refused: u64,
+    /// The catalogue was not told yet what stands on the medium.
+    pub catalogue_behind: bool,
+}
+
+/// Whether the end of data is where it belongs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EndCheck {
+    /// It is where the last synchronisation left it.
+    Proven,
+    /// Nothing says where it belongs, and why.
+    NotProven(String),
+    /// It is not where the catalogue has it.
+    Wrong(String),
+}
+
+/// A loaded cartridge.
+pub(super) struct Loaded {
+    /// The label of partition 0.
+    pub(super) label: Option<VolumeLabel>,
+    /// The label blocks of the partitions that were identified, as they stand on the medium.
+    pub(super) label_blocks: Vec<Option<Box<[u8; LABEL_LEN]>>>,
+    pub(super) beginning: Beginning,
+    pub(super) latch: AccessLatch,
+    /// Partitions that were identified so far.
+    pub(super) partitions: Vec<Option<PartitionState>>,
+    pub(super) current: u8,
+    /// The drive's position is the one that the current partition's chain says.
+    pub(super) position_known: bool,
+}
+
+/// A drive with a sealed volume in it, as its host sees it.
+pub struct SealedTape {
+    pub(super) name: String,
+    pub(super) drive: SharedDrive,
+    pub(super) pipeline: WritePipeline,
+    pub(super) keys: Box<dyn KeySource>,
+    pub(super) options: UnitOptions,
+    pub(super) mark: UnsynchronisedMark,
+    pub(super) loaded: Option<Loaded>,
+    /// Writes fail until the host rewinds or locates, and why.
+    pub(super) write_blocked: Option<DriveError>,
+    pub(super) host_synchronous: bool,
+    pub(super) host_prevents_removal: bool,
+    pub(super) catalogue_behind: bool,
+    pub(super) unsynchronised_objects: u64,
+    pub(super) records_refused: u64,
+    pub(super) ciphers: CipherCache,
+    pub(super) raw: Vec<u8>,
+    pub(super) plain: Vec<u8>,
+}
+
+impl SealedTape {
+    /// Takes over `drive`. Nothing is done to it before [`load_medium`](Self::load_medium).
+    ///
+    /// # Errors
+    /// When the writer thread cannot be started.
+    pub fn new(
+        name: impl Into<String>,
+        drive: Box<dyn TapeDrive>,
+        keys: Box<dyn KeySource>,
+        pool: Arc<SealPool>,
+        options: UnitOptions,
+        mark: UnsynchronisedMark,
+    ) -> std::io::Result<Self> {
+        let drive: SharedDrive = Arc::new(Mutex::new(drive));
+        let pipeline = WritePipeline::start(Arc::clone(&drive), pool, options.window)?;
+        let name = name.into();
+        let write_blocked = mark.is_set().then(|| unclean_stop(&name));
+        Ok(Self {
+            name,
+            drive,
+            pipeline,
+            keys,
+            options,
+            mark,
+            loaded: None,
+            write_blocked,
+            host_synchronous: false,
+            host_prevents_removal: false,
+            catalogue_behind: false,
+            unsynchronised_objects: 0,
+            records_refused: 0,
+            ciphers: CipherCache::default(),
+            raw: Vec::new(),
+            plain: Vec::new(),
+        })
+    }
+
+    /// The drive below, for commands that concern neither position nor data (the window has to be empty for others).
+    pub(super) fn drive(&self) -> MutexGuard<'_, Box<dyn TapeDrive>> {
+        self.drive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The drive below, for the owner of the unit (inserting a cartridge, say). The unit is unloaded first.
+    pub fn raw_drive(&self) -> Option<MutexGuard<'_, Box<dyn TapeDrive>>> {
+        self.loaded.is_none().then(|| self.drive())
+    }
+
+    /// What an operator is told.
+    pub fn status(&self) -> UnitStatus {
+        let loaded = self.loaded.as_ref();
+        let state = loaded.and_then(|loaded| loaded.state());
+        let placed = state.filter(|_| loaded.is_some_and(|loaded| loaded.position_known));
+        UnitStatus {
+            beginning: loaded.map(|loaded| loaded.beginning),
+            label: loaded.and_then(|loaded| loaded.label.clone()),
+            generation: state.and_then(|state| state.generation()).map(|generation| GenerationStatus {
+                number: generation.scope().generation,
+                key_id: generation.key_id,
+                suite: generation.scope().suite,
+            }),
+            position: loaded
+                .zip(placed)
+                .map(|(loaded, state)| Position { partition: loaded.current, object: state.chain().object() }),
+            filemarks: placed.and_then(|state| state.chain().filemarks()),
+            at_end_of_data: placed.is_some_and(PartitionState::is_at_end_of_data),
+            access: loaded.map(|loaded| loaded.latch.access()),
+            unsynchronised_objects: self.unsynchronised_objects,
+            write_blocked: self.write_blocked.as_ref().map(|error| error.message.clone()),
+            window: self.pipeline.fill(),
+            medium_bytes_written: self.pipeline.bytes_written(),
+            records_refused: self.records_refused,
+            catalogue_behind: self.catalogue_behind,
+        }
+    }
+
+    /// Whether a cartridge is loaded.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.is_some()
+    }
+
+    /// The session of the record that stands before the present place, if that was verified.
+    pub fn last_session(&self) -> Option<SessionId> {
+        match self.state()?.chain().before() {
+            Before::Record(mark) => Some(mark.session),
+            Before::Beginning | Before::Earlier(_) | Before::Unknown => None,
+        }
+    }
+
+    /// At the end of data: whether it is where the catalogue has it.
+    pub fn check_end_here(&self) -> EndCheck {
+        let Some(state) = self.state() else { return EndCheck::NotProven("no generation is open".into()) };
+        let object = state.chain().object();
+        match state.generation().and_then(|generation| generation.known_end) {
+            None => EndCheck::NotProven("no synchronised end of data of this generation is in the catalogue".into()),
+            Some(end) if object < end.object => {
+                EndCheck::Wrong(format!("{}: {object} objects, the catalogue has {}", Refusal::CutShort, end.object))
+            }
+            Some(end) if object > end.object => EndCheck::NotProven(format!(
+                "the catalogue knows {} objects; what follows was never synchronised",
+                end.object
+            )),
+            Some(end) if state.chain().filemarks().is_some_and(|filemarks| filemarks != end.filemarks) => {
+                EndCheck::Wrong(format!("{}: the catalogue has {}", Refusal::WrongFilemarks, end.filemarks))
+            }
+            Some(_) => EndCheck::Proven,
+        }
+    }
+
+    /// Turns write-behind off or on again, as BUFFERED MODE does.
+    ///
+    /// # Errors
+    /// When what was acknowledged before cannot be written.
+    pub fn set_buffered(&mut self, buffered: bool) -> Result<(), DriveError> {
+        self.settle()?;
+        self.host_synchronous = !buffered;
+        self.pipeline.set_synchronous(self.host_synchronous);
+        Ok(())
+    }
+
+    /// LOAD, and finds out what is loaded. A volume that cannot be used is loaded all the same, closed, and the
+    /// reason stands in the report.
+    ///
+    /// # Errors
+    /// When the drive cannot load, or has no medium.
+    pub fn load_medium(&mut self) -> Result<LoadReport, DriveError> {
+        if self.loaded.is_none() {
+            self.drive().load()?;
+            self.identify_medium()?;
+        }
+        let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        Ok(LoadReport { label: loaded.label.clone(), access: loaded.latch.access() })
+    }
+
+    /// Looks anew at what is loaded: after labelling, and when the drive says that the medium changed.
+    pub(super) fn identify_medium(&mut self) -> Result<(), DriveError> {
+        self.pipeline.reset();
+        self.ciphers = CipherCache::default();
+        let status = self.drive().medium_status()?;
+        let mut loaded = Loaded {
+            label: None,
+            beginning: Beginning::Unreadable,
+            label_blocks: vec![None; usize::from(status.partitions)],
+            latch: AccessLatch::default(),
+            partitions: (0..status.partitions).map(|_| None).collect(),
+            current: 0,
+            position_known: false,
+        };
+        match status.medium_type {
+            MediumType::Cleaning | MediumType::Firmware => {
+                loaded.latch.lock(format!("drive {}: a cleaning or firmware cartridge is loaded", self.name));
+                self.loaded = Some(loaded);
+                return Ok(());
+            }
+            MediumType::Data | MediumType::Worm => {}
+        }
+        if status.write_protected {
+            loaded.latch.never_write(format!("drive {}: the cartridge is write protected", self.name));
+        }
+        self.loaded = Some(loaded);
+        self.prepare_early_warning()?;
+        self.identify_partition(0)
+    }
+
+    /// Early warning has to come before the window can run over the end of the medium; where it cannot be had, the
+    /// unit goes without write-behind.
+    fn prepare_early_warning(&mut self) -> Result<(), DriveError> {
+        let margin = 2 * (self.options.window.bytes as u64 + self.max_plain_of(u32::MAX) as u64) + 1;
+        let warned = self.drive().set_programmable_early_warning(margin)?;
+        if !warned {
+            tracing::warn!(drive = %self.name, "no programmable early warning: every record is waited for");
+        }
+        self.pipeline.set_synchronous(self.host_synchronous || !warned);
+        Ok(())
+    }
+
+    fn max_plain_of(&self, drive_maximum: u32) -> u32 {
+        drive_maximum.saturating_sub(OVERHEAD as u32).min(self.options.max_block).min(MAX_PLAIN as u32)
+    }
+
+    /// READ BLOCK LIMITS of the host: the drive's, less the overhead.
+    pub(super) fn max_plain(&self) -> Result<u32, DriveError> {
+        let maximum = self.drive().block_limits()?.maximum;
+        Ok(self.max_plain_of(maximum))
+    }
+
+    /// Reads the beginning of a partition and opens it. Afterwards the drive stands at the host's first object.
+    pub(super) fn identify_partition(&mut self, partition: u8) -> Result<(), DriveError> {
+        let beginning = self.read_beginning(partition)?;
+        let name = self.name.clone();
+        let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded_in(&name))?;
+        loaded.current = partition;
+        loaded.position_known = false;
+        if partition == 0 {
+            loaded.beginning = match &beginning {
+                BeginningOfPartition::Blank => Beginning::Blank,
+                BeginningOfPartition::Foreign => Beginning::Clear,
+                BeginningOfPartition::Unreadable(_) => Beginning::Unreadable,
+                BeginningOfPartition::LabelOnly { .. } | BeginningOfPartition::Sealed(_) => Beginning::Sealed,
+            };
+        }
+        match beginning {
+            BeginningOfPartition::Blank => loaded.latch.lock(format!(
+                "drive {name}: the medium is blank and has no label; label it first: sealtape volume label {name}"
+            )),
+            BeginningOfPartition::Foreign => loaded.latch.lock(format!(
+                "drive {name}: {}; nothing clear is read or written here. To make it a sealed volume, and lose what \
+                 it holds: sealtape volume label {name} --overwrite clear",
+                Refusal::Foreign.words()
+            )),
+            BeginningOfPartition::Unreadable(refusal) => loaded.latch.lock(format!(
+                "drive {name}: {refusal}. Clean the drive and load again; if the volume is to be given up: sealtape \
+                 volume label {name} --overwrite clear"
+            )),
+            BeginningOfPartition::LabelOnly { label, label_block, refusal } => {
+                self.open_label_only(partition, label, label_block, refusal);
+            }
+            BeginningOfPartition::Sealed(sealed) => self.open_sealed(partition, *sealed),
+        }
+        self.return_to_host_beginning(partition)
+    }
+
+    pub(super) fn read_beginning(&mut self, partition: u8) -> Result<BeginningOfPartition, DriveError> {
+        let mut drive = self.drive.lock().unwrap_or_else(PoisonError::into_inner);
+        drive.locate(Position { partition, object: 0 })?;
+        let mut buffer = vec![0; crate::seal::generation::MAX_GENERATION_LEN + 1];
+        classify(|| match drive.read(&mut buffer) {
+            Ok(ReadOutcome::Block { length }) => Ok(RawObject::Block(buffer.get(..length).unwrap_or(&buffer).to_vec())),
+            Ok(ReadOutcome::Filemark) => Ok(RawObject::Filemark),
+            Ok(ReadOutcome::EndOfData | ReadOutcome::EndOfPartition) => Ok(RawObject::EndOfData),
+            Err(error) if error.kind == DriveErrorKind::Medium => Ok(RawObject::Unreadable),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn open_label_only(
+        &mut self,
+        partition: u8,
+        label: VolumeLabel,
+        label_block: Box<[u8; LABEL_LEN]>,
+        refusal: Refusal,
+    ) {
+        let pending = self.keys.has_pending_generation(label.volume, partition);
+        let Some(loaded) = self.loaded.as_mut() else { return };
+        let volume = label.volume;
+        loaded.set_label(label, label_block);
+        match pending {
+            Ok(true) => {
+                tracing::warn!(drive = %self.name, %volume, partition, "a new generation was cut short: the partition is empty");
+                loaded.set_partition(partition, PartitionState::label_only());
+            }
+            Ok(false) => loaded.latch.lock(format!(
+                "drive {}: volume {volume}: {refusal}, and the catalogue knows of no new generation that was begun. \
+                 The medium was damaged or tampered with",
+                self.name
+            )),
+            Err(refusal) => loaded.latch.lock(format!("drive {}: volume {volume}: {refusal}", self.name)),
+        }
+    }
+
+    fn open_sealed(&mut self, partition: u8, sealed: SealedBeginning) {
+        let volume = sealed.label.volume;
+        let opened = self.release_generation(partition, &sealed);
+        let Some(loaded) = self.loaded.as_mut() else { return };
+        loaded.set_label(sealed.label, Box::new(sealed.label_block));
+        match opened {
+            Ok((state, end, rights)) => {
+                if rights == KeyRights::OpenOnly {
+                    loaded.latch.never_write(format!(
+                        "drive {}: volume {volume}: the key of this generation may open only",
+                        self.name
+                    ));
+                }
+                loaded.set_partition(partition, state);
+                if let Some(end) = end
+                    && self.options.check_end_at_load
+                {
+                    self.check_end(partition, &end);
+                }
+            }
+            Err(refusal) => {
+                let text = format!("drive {}: volume {volume}: {refusal}", self.name);
+                tracing::warn!("{text}");
+                // The label could be read, the key was refused: nothing may be labelled over what cannot be read.
+                loaded.latch.lock(text.clone());
+                loaded.latch.refuse_writing(text);
+            }
+        }
+    }
+
+    fn release_generation(
+        &mut self,
+        partition: u8,
+        sealed: &SealedBeginning,
+    ) -> Result<(PartitionState, Option<KnownEnd>, KeyRights), KeyRefusal> {
+        let SealedBeginning { label, label_block, generation, generation_block } = sealed;
+        if label.partition != partition {
+            return Err(KeyRefusal::new(KeyRefusalKind::Integrity, Refusal::WrongPartition.to_string()));
+        }
+        let loaded_volume = self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref());
+        if loaded_volume.is_some_and(|first| first.volume != label.volume) {
+            return Err(KeyRefusal::new(KeyRefusalKind::Integrity, "its partitions belong to different volumes"));
+        }
+        let loaded = self.keys.load(label, generation)?;
+        if let Err(refusal) = generation.verify(&loaded.keys, generation_block, label_block) {
+            let text = format!("partition {partition}: {refusal}");
+            if let Err(error) = self.keys.report_incident(label.volume, &text) {
+                tracing::error!(%error, "the incident could not be entered into the custody log");
+            }
+            return Err(KeyRefusal::new(KeyRefusalKind::Integrity, text));
+        }
+        if loaded.pending {
+            self.keys.activate_generation(&generation.scope, generation.key_id, &generation.commitment)?;
+        }
+        let end = loaded.content.as_ref().and_then(|content| content.end);
+        let rights = loaded.rights;
+        Ok((PartitionState::loaded(loaded, generation.key_id, generation.first_session_ordinal), end, rights))
+    }
+
+    /// Compares the end of data with what the catalogue was told at the last synchronisation.
+    fn check_end(&mut self, partition: u8, end: &KnownEnd) {
+        if let Err(error) = self.try_check_end(partition, end) {
+            let text = format!("drive {}: {}", self.name, error.message);
+            tracing::warn!("{text}");
+            self.report_incident(&error.message);
+            if let Some(loaded) = self.loaded.as_mut() {
+                loaded.latch.refuse_writing(format!(
+                    "{text}. Reading is possible; writing waits for: sealtape volume acknowledge {}",
+                    self.name
+                ));
+            }
+        }
+    }
+
+    fn try_check_end(&mut self, partition: u8, end: &KnownEnd) -> Result<(), DriveError> {
+        {
+            let mut drive = self.drive();
+            drive.locate(Position { partition, object: HIDDEN_OBJECTS })?;
+            drive.space(SpaceKind::EndOfData, 0)?;
+            let physical = drive.read_position()?.position.object;
+            let at = physical.saturating_sub(HIDDEN_OBJECTS);
+            if at < end.object {
+                let message = format!(
+                    "{}: data ends at object {at}, the catalogue knows {} objects",
+                    Refusal::CutShort,
+                    end.object
+                );
+                return Err(refusals::refused(Refusal::CutShort, message));
+            }
+        }
+        let Some((object, tag)) = end.last_record else { return Ok(()) };
+        self.drive().locate(Position { partition, object: object + HIDDEN_OBJECTS })?;
+        if let Some(state) = self.state_mut() {
+            state.moved(object, None);
+        }
+        let mark = match self.read_record()? {
+            super::read::Opened::Record(mark) => mark,
+            super::read::Opened::Filemark | super::read::Opened::EndOfData => {
+                let message = format!("object {object}: {}, no record stands there", Refusal::RolledBack);
+                return Err(refusals::refused(Refusal::RolledBack, message));
+            }
+        };
+        if mark.tag != tag {
+            let message = format!("object {object}: {}: its tag is another one", Refusal::RolledBack);
+            return Err(refusals::refused(Refusal::RolledBack, message));
+        }
+        Ok(())
+    }
+
+    /// To the host's first object of a partition, wherever the drive stands.
+    pub(super) fn return_to_host_beginning(&mut self, partition: u8) -> Result<(), DriveError> {
+        let label_only = self.state().is_none_or(|state| state.generation().is_none());
+        let object = if label_only { 0 } else { HIDDEN_OBJECTS };
+        self.drive().locate(Position { partition, object })?;
+        let name = self.name.clone();
+        let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded_in(&name))?;
+        loaded.current = partition;
+        loaded.position_known = true;
+        if let Some(state) = loaded.state_mut() {
+            state.moved(0, None);
+        }
+        Ok(())
+    }
+
+    /// UNLOAD of the host or an operator: everything is synchronised, keys are wiped, then the cartridge goes.
+    ///
+    /// # Errors
+    /// When acknowledged records cannot be written; the cartridge stays, once; asked again it goes.
+    pub fn unload_medium(&mut self) -> Result<(), DriveError> {
+        if self.loaded.is_some() {
+            let synchronised = self.synchronise();
+            if let Err(error) = synchronised
+                && self.write_blocked.is_none()
+            {
+                self.write_blocked = Some(error.clone());
+                return Err(error);
+            }
+        }
+        self.permit_removal();
+        self.drive().unload()?;
+        self.forget_medium();
+        Ok(())
+    }
+
+    /// The cartridge is gone (or another one came): keys are wiped.
+    pub(super) fn forget_medium(&mut self) {
+        self.ciphers = CipherCache::default();
+        self.pipeline.reset();
+        self.write_blocked = None;
+        if let Err(error) = self.mark.clear() {
+            tracing::error!(path = %self.mark.path().display(), %error, "the mark of unsynchronised records cannot be removed");
+        }
+        let Some(loaded) = self.loaded.take() else { return };
+        if let Some(label) = loaded.label
+            && let Err(error) = self.keys.release(label.volume)
+        {
+            tracing::warn!(drive = %self.name, %error, "the key authority was not told of the unloading");
+        }
+    }
+
+    /// An operator has seen what was refused: writing is possible again. Returns what that was.
+    pub fn acknowledge(&mut self) -> Option<String> {
+        let reason = self.loaded.as_mut()?.latch.acknowledge()?;
+        self.report_incident(&format!("acknowledged by an operator: {reason}"));
+        Some(reason)
+    }
+
+    pub(super) fn report_incident(&mut self, what: &str) {
+        let volume = self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref()).map(|label| label.volume);
+        if let Some(volume) = volume
+            && let Err(error) = self.keys.report_incident(volume, what)
+        {
+            tracing::error!(drive = %self.name, %error, what, "the incident could not be entered into the custody log");
+        }
+    }
+
+    pub(super) fn state(&self) -> Option<&PartitionState> {
+        self.loaded.as_ref()?.state()
+    }
+
+    pub(super) fn state_mut(&mut self) -> Option<&mut PartitionState> {
+        self.loaded.as_mut()?.state_mut()
+    }
+
+    pub(super) fn nothing_loaded(&self) -> DriveError {
+        nothing_loaded_in(&self.name)()
+    }
+
+    /// The status of the medium, as the host sees it.
+    pub(super) fn host_medium_status(&mut self) -> Result<MediumStatus, DriveError> {
+        let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        let writable = loaded.latch.access() == Access::ReadWrite;
+        let mut status = self.drive().medium_status()?;
+        status.write_protected |= !writable;
+        Ok(status)
+    }
+}
+
+impl Loaded {
+    pub(super) fn state(&self) -> Option<&PartitionState> {
+        self.partitions.get(usize::from(self.current))?.as_ref()
+    }
+
+    pub(super) fn state_mut(&mut self) -> Option<&mut PartitionState> {
+        self.partitions.get_mut(usize::from(self.current))?.as_mut()
+    }
+
+    fn set_label(&mut self, label: VolumeLabel, block: Box<[u8; LABEL_LEN]>) {
+        if let Some(place) = self.label_blocks.get_mut(usize::from(label.partition)) {
+            *place = Some(block);
+        }
+        if self.label.is_none() {
+            self.label = Some(label);
+        }
+    }
+
+    pub(super) fn set_partition(&mut self, partition: u8, state: PartitionState) {
+        if let Some(place) = self.partitions.get_mut(usize::from(partition)) {
+            *place = Some(state);
+        }
+        self.current = partition;
+    }
+}
+
+impl Drop for SealedTape {
+    fn drop(&mut self) {
+        // A unit that goes away tries to leave nothing unsynchronised; it writes no filemark.
+        if self.loaded.is_some()
+            && let Err(error) = self.synchronise()
+        {
+            tracing::error!(drive = %self.name, %error, "acknowledged records could not be synchronised at the end");
+        }
+    }
+}
+
+fn unclean_stop(name: &str) -> DriveError {
+    let mut error = DriveError::new(
+        DriveErrorKind::Hardware,
+        format!(
+            "drive {name}: the service stopped while acknowledged records were not yet synchronised; they may be lost. \
+             Rewind or locate, and repeat the backup from its last synchronised point"
+        ),
+    );
+    error.sense.flags.deferred = true;
+    error
+}
+
+fn nothing_loaded_in(name: &str) -> impl FnOnce() -> DriveError + use<> {
+    let message = format!("drive {name}: no cartridge is loaded");
+    move || DriveError::new(DriveErrorKind::NotReady, message)
+}
+
+/// Physical object of the generation record.
+pub(super) const GENERATION_RECORD: u64 = GENERATION_OBJECT;

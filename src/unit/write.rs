@@ -1,0 +1,503 @@
+//! Writing: sessions, generations, synchronisation.
+
+use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome, SpaceKind, SpaceStop, Warning};
+
+use super::read::Opened;
+use super::refusals;
+use super::sealed::{GENERATION_RECORD, SealedTape};
+use crate::pipeline::{PipelineFailure, SubmitError};
+use crate::seal::{GenerationRecord, PlainRecord, RecordKind, Refusal, SessionId, SessionSealer, VolumeKind};
+use crate::volume::keys::{NewGeneration, SessionOpening, SyncReport};
+use crate::volume::{Access, HIDDEN_OBJECTS, PartitionState, WritePlan};
+
+impl SealedTape {
+    pub(super) fn write_block(&mut self, block: &[u8]) -> Result<Warning, DriveError> {
+        self.check_writable()?;
+        if block.is_empty() {
+            return Ok(Warning::None);
+        }
+        let maximum = self.max_plain()?;
+        if block.len() > maximum as usize {
+            return Err(DriveError::new(
+                DriveErrorKind::IllegalRequest,
+                format!("drive {}: a block of {} bytes was asked for, {maximum} fit", self.name, block.len()),
+            ));
+        }
+        self.prepare_record()?;
+        self.set_mark()?;
+        let mut record = PlainRecord::in_buffer(self.pipeline.buffer());
+        record.extend(block);
+        let (session, compression, object, filemarks) = {
+            let state = self.loaded.as_mut().and_then(|loaded| loaded.state_mut());
+            let Some(state) = state else { return Err(refusals::locked("no generation is open")) };
+            let compression = state.generation().map(|generation| generation.policy.compression);
+            match (state.session_mut(), compression) {
+                (Some((session, chain)), Some(compression)) => {
+                    let filemarks = chain.filemarks().unwrap_or_default();
+                    (session, compression, chain.object(), filemarks)
+                }
+                _ => return Err(refusals::locked("no session is open")),
+            }
+        };
+        let reservation = session
+            .reserve(object, filemarks)
+            .map_err(|_| refusals::locked("the session's seal counters are used up; write again to open another"))?;
+        match self.pipeline.submit(reservation, record, compression) {
+            Ok(warning) => {
+                if let Some(state) = self.state_mut() {
+                    state.pass_submitted();
+                }
+                self.unsynchronised_objects += 1;
+                Ok(host_warning(warning))
+            }
+            Err(error) => Err(self.submit_failed(error)),
+        }
+    }
+
+    pub(super) fn write_marks(&mut self, count: u32, immediate: bool) -> Result<Warning, DriveError> {
+        if count == 0 {
+            return self.synchronise();
+        }
+        self.check_writable()?;
+        self.prepare_filemark()?;
+        self.confirm_drive_position()?;
+        self.set_mark()?;
+        if immediate {
+            return match self.pipeline.submit_filemarks(count) {
+                Ok(warning) => {
+                    if let Some(state) = self.state_mut() {
+                        state.pass_written_filemarks(count);
+                    }
+                    self.unsynchronised_objects += u64::from(count);
+                    Ok(host_warning(warning))
+                }
+                Err(error) => Err(self.submit_failed(error)),
+            };
+        }
+        self.settle()?;
+        let written = self.drive().write_filemarks(count, false);
+        match written {
+            Ok(warning) => {
+                if let Some(state) = self.state_mut() {
+                    state.pass_written_filemarks(count);
+                }
+                self.synchronised();
+                Ok(host_warning(warning))
+            }
+            Err(error) => Err(self.drive_failed(error)),
+        }
+    }
+
+    /// Carries out what a filemark (or an erasure) at this place needs before it.
+    pub(super) fn prepare_filemark(&mut self) -> Result<(), DriveError> {
+        match self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_filemark() {
+            None | Some(WritePlan::Continue | WritePlan::OpenSession { .. }) => Ok(()),
+            Some(WritePlan::NewGeneration) => self.write_new_generation(),
+            Some(WritePlan::ConfirmBefore) => self.confirm_before(),
+            Some(WritePlan::NotAtEndOfData) => Err(self.not_at_end_of_data()),
+        }
+    }
+
+    /// Everything that was acknowledged stands on the medium when this returns.
+    pub(super) fn synchronise(&mut self) -> Result<Warning, DriveError> {
+        if let Some(error) = &self.write_blocked {
+            // What is lost is lost; it was told once and is told again until the host moves.
+            return Err(error.clone());
+        }
+        self.settle()?;
+        if !self.mark.is_set() && !self.catalogue_behind {
+            return Ok(Warning::None);
+        }
+        let synchronised = if self.mark.is_set() { self.drive().write_filemarks(0, false) } else { Ok(Warning::None) };
+        match synchronised {
+            Ok(warning) => {
+                self.synchronised();
+                Ok(host_warning(warning))
+            }
+            Err(error) => Err(self.drive_failed(error)),
+        }
+    }
+
+    /// A synchronising command covered everything: the catalogue learns the end of data, the mark goes.
+    fn synchronised(&mut self) {
+        self.unsynchronised_objects = 0;
+        self.permit_removal();
+        let report = self.state().and_then(|state| {
+            let generation = state.generation()?;
+            let end = state.known_end()?;
+            Some(SyncReport { scope: *generation.scope(), key_id: generation.key_id, end })
+        });
+        if let Some(report) = report {
+            if let Some(state) = self.state_mut() {
+                state.remember_end(report.end);
+            }
+            self.catalogue_behind = match self.keys.record_sync(&report) {
+                Ok(()) => false,
+                Err(error) => {
+                    tracing::warn!(drive = %self.name, %error, "the catalogue could not be told of the end of data; it is told at the next synchronisation");
+                    true
+                }
+            };
+        }
+        if let Err(error) = self.mark.clear() {
+            tracing::error!(path = %self.mark.path().display(), %error, "the mark of unsynchronised records cannot be removed");
+        }
+    }
+
+    /// Nothing is unsynchronised any more: the cartridge may be taken out, unless the host said otherwise.
+    pub(super) fn permit_removal(&mut self) {
+        if self.host_prevents_removal {
+            return;
+        }
+        if let Err(error) = self.drive().prevent_removal(false) {
+            tracing::warn!(drive = %self.name, %error, "the drive keeps preventing the removal of its cartridge");
+        }
+    }
+
+    /// Waits for the window; the state learns what was written last.
+    pub(super) fn settle(&mut self) -> Result<(), DriveError> {
+        match self.pipeline.drain() {
+            Ok(report) => {
+                if let Some(state) = self.state_mut() {
+                    state.settle(report.last);
+                }
+                Ok(())
+            }
+            Err(failure) => Err(self.pipeline_failed(&failure)),
+        }
+    }
+
+    /// Remembers on disk, before it is acknowledged, that something is not synchronised.
+    pub(super) fn set_mark(&mut self) -> Result<(), DriveError> {
+        if self.mark.is_set() {
+            return Ok(());
+        }
+        let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        let volume = loaded.label.as_ref().map(|label| label.volume).unwrap_or_default();
+        let partition = loaded.current;
+        self.mark.set(volume, partition).map_err(|error| {
+            let path = self.mark.path().display();
+            DriveError::transport(
+                format!(
+                    "drive {}: nothing can be acknowledged, since {path} cannot be written; make room there",
+                    self.name
+                ),
+                error,
+            )
+        })?;
+        // Nobody takes the cartridge out while records of it stand in a window or a buffer.
+        self.drive().prevent_removal(true)
+    }
+
+    pub(super) fn check_writable(&self) -> Result<(), DriveError> {
+        let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        if let Some(error) = &self.write_blocked {
+            return Err(error.clone());
+        }
+        match loaded.latch.access() {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly(reason) | Access::None(reason) => Err(refusals::read_only(&reason)),
+        }
+    }
+
+    fn not_at_end_of_data(&self) -> DriveError {
+        refusals::read_only(&format!(
+            "drive {}: the volume's pool is append-only, and this is not the end of data; move there (mt eod)",
+            self.name
+        ))
+    }
+
+    /// Carries out what a record at this place needs before it.
+    fn prepare_record(&mut self) -> Result<(), DriveError> {
+        // Each round brings the plan further: confirm, then open; or a new generation, then open.
+        for _ in 0..3 {
+            let plan = self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_write();
+            match plan {
+                WritePlan::Continue => return Ok(()),
+                WritePlan::NotAtEndOfData => return Err(self.not_at_end_of_data()),
+                WritePlan::NewGeneration => self.write_new_generation()?,
+                WritePlan::ConfirmBefore => self.confirm_before()?,
+                WritePlan::OpenSession { link, filemarks, after_ordinal } => {
+                    self.settle()?;
+                    self.confirm_drive_position()?;
+                    self.open_session(link, filemarks, after_ordinal)?;
+                }
+            }
+        }
+        Err(refusals::locked("the place of the write could not be confirmed"))
+    }
+
+    fn open_session(&mut self, link: crate::seal::Link, filemarks: u64, after_ordinal: u32) -> Result<(), DriveError> {
+        let Some(state) = self.loaded.as_mut().and_then(|loaded| loaded.state_mut()) else {
+            return Err(refusals::locked("no generation is open"));
+        };
+        let first_object = state.chain().object();
+        let Some(generation) = state.generation() else { return Err(refusals::locked("no generation is open")) };
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| {
+            DriveError::transport("the system gives no random numbers", std::io::Error::other(error))
+        })?;
+        let session = SessionId(id);
+        let opening = SessionOpening {
+            scope: *generation.scope(),
+            key_id: generation.key_id,
+            session,
+            first_object,
+            filemarks,
+            link,
+            after_ordinal,
+        };
+        let ordinal = self.keys.open_session(&opening).map_err(|refusal| {
+            let refusal = refusals::key_refused(&refusal);
+            DriveError { message: format!("drive {}: {}; nothing was written", self.name, refusal.message), ..refusal }
+        })?;
+        let sealer = SessionSealer::open(&generation.keys, RecordKind::TapeBlock, session, ordinal, first_object, link)
+            .ok_or_else(|| refusals::refused(Refusal::UnknownSuite, Refusal::UnknownSuite.words()))?;
+        state.begin_session(sealer, link);
+        Ok(())
+    }
+
+    /// Finds and verifies the record before this place, with nothing but filemarks between, and comes back.
+    fn confirm_before(&mut self) -> Result<(), DriveError> {
+        self.settle()?;
+        self.confirm_drive_position()?;
+        let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        let partition = loaded.current;
+        let object = self.state().map(|state| state.chain().object()).unwrap_or_default();
+        let at_end = self.state().is_some_and(PartitionState::is_at_end_of_data);
+        let here = Position { partition, object: object + HIDDEN_OBJECTS };
+        let before = self.step_to_record_before(here)?;
+        let mark = match before {
+            None => None,
+            Some(record) => {
+                if let Some(state) = self.state_mut() {
+                    state.moved(record, None);
+                }
+                match self.read_record()? {
+                    Opened::Record(mark) => Some(mark),
+                    Opened::Filemark | Opened::EndOfData => {
+                        return Err(self.drive_failed(DriveError::new(
+                            DriveErrorKind::Hardware,
+                            format!("drive {}: spacing back over a block did not come to a block", self.name),
+                        )));
+                    }
+                }
+            }
+        };
+        let back = self.drive().locate(here);
+        back.map_err(|error| self.drive_failed(error))?;
+        if let Some(state) = self.state_mut() {
+            state.moved(object, None);
+            state.confirm_before(mark);
+            if at_end {
+                state.meet_end_of_data();
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves back over filemarks until a block was passed; its logical object number, `None` at the beginning.
+    fn step_to_record_before(&mut self, here: Position) -> Result<Option<u64>, DriveError> {
+        let mut drive = self.drive();
+        loop {
+            let outcome = drive.space(SpaceKind::Blocks, -1)?;
+            let at = drive.read_position()?.position;
+            if at.partition != here.partition || at.object < HIDDEN_OBJECTS {
+                return Ok(None);
+            }
+            match outcome.stopped {
+                None => return Ok(Some(at.object - HIDDEN_OBJECTS)),
+                Some((SpaceStop::Filemark, _)) => {}
+                Some((SpaceStop::BeginningOfPartition | SpaceStop::EndOfData, _)) => return Ok(None),
+            }
+        }
+    }
+
+    /// The drive has to stand where the host believes it to stand, before anything is written.
+    pub(super) fn confirm_drive_position(&mut self) -> Result<(), DriveError> {
+        let Some(loaded) = self.loaded.as_ref() else { return Err(self.nothing_loaded()) };
+        let (Some(state), true) = (loaded.state(), loaded.position_known) else {
+            return Err(self.position_unknown());
+        };
+        if state.generation().is_none() {
+            return Ok(());
+        }
+        let (fill, _) = self.pipeline.fill();
+        if fill > 0 {
+            // The window is being written: nobody else moves the drive, and draining would undo its purpose.
+            return Ok(());
+        }
+        let expected = Position { partition: loaded.current, object: state.chain().object() + HIDDEN_OBJECTS };
+        let found = self.drive().read_position()?.position;
+        if found == expected {
+            return Ok(());
+        }
+        let error = DriveError::new(
+            DriveErrorKind::Hardware,
+            format!(
+                "drive {}: it stands at object {} of partition {} and not at {} of {}, where this unit left it; somebody \
+                 else moved it. Nothing was written; rewind or locate",
+                self.name, found.object, found.partition, expected.object, expected.partition
+            ),
+        );
+        Err(self.drive_failed(DriveError { kind: DriveErrorKind::Reset, ..error }))
+    }
+
+    pub(super) fn position_unknown(&self) -> DriveError {
+        DriveError::new(
+            DriveErrorKind::Hardware,
+            format!("drive {}: the position is not known after an error; rewind or locate first", self.name),
+        )
+    }
+
+    /// Writes a new generation: pending in the catalogue, on the medium, read back, active. Everything that the
+    /// partition held is lost with the first step on the medium.
+    pub(super) fn write_new_generation(&mut self) -> Result<(), DriveError> {
+        self.settle()?;
+        let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        let partition = loaded.current;
+        let Some(label) = &loaded.label else { return Err(refusals::locked("the medium has no label")) };
+        let volume = label.volume;
+        if self.drive().medium_status()?.medium_type == sealtape_drivers::medium::MediumType::Worm {
+            return Err(refusals::read_only(&format!(
+                "drive {}: the cartridge is write-once and its first generation holds data already; append at its end",
+                self.name
+            )));
+        }
+        let new = self.keys.create_generation(volume, partition).map_err(|refusal| {
+            let refusal = refusals::key_refused(&refusal);
+            DriveError { message: format!("drive {}: {}; nothing was written", self.name, refusal.message), ..refusal }
+        })?;
+        let written = self.put_generation(partition, &new);
+        if let Err(error) = written {
+            // Neither the old nor the new generation may be there now: nothing more until it is looked at again.
+            if let Some(loaded) = self.loaded.as_mut() {
+                loaded.position_known = false;
+                loaded.latch.lock(format!(
+                    "drive {}: volume {volume}: writing a new generation failed: {}; unload and load again",
+                    self.name, error.message
+                ));
+            }
+            return Err(error);
+        }
+        let commitment = new.keys.commitment();
+        let activated = self.keys.activate_generation(new.keys.scope(), new.key_id, &commitment);
+        if let Err(refusal) = activated {
+            let text = format!(
+                "drive {}: volume {volume}: the new generation stands on the medium but could not be activated: \
+                 {refusal}; unload and load again when the key authority is back",
+                self.name
+            );
+            if let Some(loaded) = self.loaded.as_mut() {
+                loaded.latch.lock(text.clone());
+            }
+            return Err(DriveError { message: text, ..refusals::key_refused(&refusal) });
+        }
+        if let Some(loaded) = self.loaded.as_mut() {
+            loaded.set_partition(partition, PartitionState::new_generation(new));
+            loaded.position_known = true;
+        }
+        self.ciphers = Default::default();
+        self.pipeline.reset();
+        Ok(())
+    }
+
+    /// Writes, synchronises and reads back a generation record; afterwards the drive stands behind it.
+    pub(super) fn put_generation(&mut self, partition: u8, new: &NewGeneration) -> Result<(), DriveError> {
+        let label_block = self
+            .loaded
+            .as_ref()
+            .and_then(|loaded| loaded.label_blocks.get(usize::from(partition))?.as_ref())
+            .ok_or_else(|| refusals::locked("the partition has no label"))?;
+        let record = GenerationRecord {
+            scope: *new.keys.scope(),
+            kind: VolumeKind::Tape,
+            first_session_ordinal: new.first_session_ordinal,
+            key_id: new.key_id,
+            commitment: new.keys.commitment(),
+            stanzas: new.stanzas.clone(),
+        };
+        let block = record
+            .encode(&new.keys, label_block)
+            .map_err(|text| DriveError::new(DriveErrorKind::IllegalRequest, text))?;
+        let mut drive = self.drive();
+        let place = Position { partition, object: GENERATION_RECORD };
+        drive.locate(place)?;
+        drive.write(&block)?;
+        drive.write_filemarks(0, false)?;
+        drive.locate(place)?;
+        let mut back = vec![0; block.len() + 1];
+        let outcome = drive.read(&mut back)?;
+        if outcome != (ReadOutcome::Block { length: block.len() }) || back[..block.len()] != block {
+            return Err(DriveError::new(
+                DriveErrorKind::Medium,
+                format!("drive {}: the generation record does not read back as it was written", self.name),
+            ));
+        }
+        Ok(())
+    }
+
+    fn submit_failed(&mut self, error: SubmitError) -> DriveError {
+        match error {
+            SubmitError::Failed => match self.pipeline.drain() {
+                Err(failure) => self.pipeline_failed(&failure),
+                Ok(_) => refusals::locked("the window failed without an error"),
+            },
+            SubmitError::Refused(error) => {
+                // Its seal counter is consumed, so its session is over; nothing else was lost.
+                let report = self.pipeline.drain();
+                if let (Ok(report), Some(state)) = (report, self.state_mut()) {
+                    state.settle(report.last);
+                }
+                self.drive_failed(error)
+            }
+        }
+    }
+
+    /// Acknowledged records are lost: every write fails from now on, until the host moves.
+    fn pipeline_failed(&mut self, failure: &PipelineFailure) -> DriveError {
+        if let Some(error) = &self.write_blocked {
+            return error.clone();
+        }
+        let error = refusals::deferred(&failure.error, failure.lost);
+        tracing::error!(drive = %self.name, lost = failure.lost, cause = %failure.error, "acknowledged records were lost");
+        self.write_blocked = Some(error.clone());
+        if let Some(loaded) = self.loaded.as_mut() {
+            loaded.position_known = false;
+            if let Some(state) = loaded.state_mut() {
+                state.lose_position();
+            }
+        }
+        error
+    }
+
+    /// A command of the drive failed, of which the host is told at once.
+    pub(super) fn drive_failed(&mut self, error: DriveError) -> DriveError {
+        if let Some(loaded) = self.loaded.as_mut() {
+            if error.position_lost() {
+                loaded.position_known = false;
+            }
+            if let Some(state) = loaded.state_mut() {
+                state.end_session();
+                if error.position_lost() {
+                    state.lose_position();
+                }
+            }
+        }
+        let lost_in_drive =
+            matches!(error.kind, DriveErrorKind::Reset | DriveErrorKind::Transport) && self.mark.is_set();
+        if lost_in_drive && self.write_blocked.is_none() {
+            // What the drive had buffered may be gone: nothing may follow it as if it stood there.
+            self.write_blocked = Some(refusals::deferred(&error, 0));
+        }
+        error
+    }
+}
+
+/// The drive's programmable early warning is the unit's own affair.
+fn host_warning(warning: Warning) -> Warning {
+    match warning {
+        Warning::Early => Warning::Early,
+        Warning::None | Warning::Programmable => Warning::None,
+    }
+}
