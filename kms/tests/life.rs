@@ -333,3 +333,26 @@ fn a_log_signed_with_p256_verifies_too() {
     let changed = text.replacen("\"outcome\":\"done\"", "\"outcome\":\"failed\"", 1);
     assert!(verify_export(&mut changed.as_bytes(), &key).is_err());
 }
+
+/// Mean times on this machine (`--nocapture` shows them); the bounds are far above, for a machine under load.
+#[test]
+fn figures() {
+    let install = Install::new();
+    let authority = install.open();
+    let (volume, at, _) = labelled(&authority, "A");
+    let rounds = 40;
+    let time = |name: &str, bound_ms: u128, work: &dyn Fn()| {
+        let start = std::time::Instant::now();
+        (0..rounds).for_each(|_| work());
+        let mean = start.elapsed() / rounds;
+        eprintln!("{name}: {mean:?}");
+        assert!(mean.as_millis() < bound_ms, "{name} takes {mean:?}");
+    };
+    time("create_generation", 2000, &|| drop(authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap()));
+    time("load", 2000, &|| drop(authority.load(ME, UNIT, at).unwrap()));
+    time("open_session", 1000, &|| drop(authority.open_session(ME, UNIT, at, &session(0)).unwrap()));
+    time("checkpoint with one leaf", 2000, &|| {
+        authority.returned(ME, UNIT, volume.volume).unwrap();
+        authority.checkpoint().unwrap();
+    });
+}
