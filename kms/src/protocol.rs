@@ -1,5 +1,5 @@
 //! What crosses the sockets of the key authority: requests, replies, refusals. No key is in any of these types; a data key follows
-//! its reply in the frame's secret trailer (see [`crate::frame`]).
+//! its reply in the frame's secret trailer (see `frame`).
 
 use std::fmt;
 
