@@ -3,13 +3,16 @@
 //! The key authority starts first, the data path second; they stop in the other order, so that the data path can still
 //! record where the media end. None is started again: when one dies, the other is stopped, and the command fails.
 
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, stderr, stdin};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixDatagram;
@@ -89,6 +92,8 @@ enum Event {
 impl Run {
     pub(super) fn run(self, home: &Home, output: &Output) -> Result<(), Failure> {
         let config = Config::load(home)?;
+        home.make_run().map_err(|e| Failure::file("making the folder", &home.run(), &e))?;
+        let _alone = alone(home)?;
         if config.keyd.pin == PinSource::Prompt && !stdin().is_terminal() {
             return Err(Failure::new(
                 Exit::Configuration,
@@ -100,6 +105,24 @@ impl Run {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|e| system("starting", &e))?.block_on(supervise(home, &config, output))
     }
+}
+
+/// A second one in the same home folder would take the first one's sockets away.
+fn alone(home: &Home) -> Result<Flock<File>, Failure> {
+    let path = home.run().join("run.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.map_err(|e| Failure::file("opening the lock", &path, &e))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        Failure::new(
+            Exit::Busy,
+            format!(
+                "sealtape run is at work in {} already ({} is locked: {errno})",
+                home.path().display(),
+                path.display()
+            ),
+            "stop it first, or use another home folder (--home DIR)",
+        )
+    })
 }
 
 async fn supervise(home: &Home, config: &Config, output: &Output) -> Result<(), Failure> {
@@ -167,7 +190,6 @@ async fn start(
     signals: &mut Signals,
 ) -> Result<Option<Event>, Failure> {
     let limit = if prompts { Duration::MAX } else { LONGEST_START };
-    home.make_run().map_err(|e| Failure::file("making the folder", &home.run(), &e))?;
     let heard = Rc::new(Heard::bind(home.notify_socket(name))?);
     let program = program(name)?;
     let mut command = Command::new(&program);

@@ -8,7 +8,7 @@ use sealtape_kms::protocol::{
     GenerationState, KeyState, LabelOrder as TicketOrder, VolumeKind, VolumeState, VolumeSummary, VolumeView,
 };
 
-use super::drive::show;
+use super::drive::{Catalogue, show};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Bar;
@@ -119,8 +119,9 @@ impl Volume {
             Self::Load { drive, image } => {
                 let image = image.map(absolute).transpose()?;
                 let mut bar = Bar::new(output, "loading");
-                let status = data()?.load(&drive, image.as_deref(), &mut |p| bar.show(p))?;
+                let mut status = data()?.load(&drive, image.as_deref(), &mut |p| bar.show(p))?;
                 drop(bar);
+                Catalogue::new(home).complete(std::slice::from_mut(&mut status));
                 output.value(&status, show)
             }
             Self::Unload { drive } => {
@@ -133,12 +134,17 @@ impl Volume {
             }
             Self::Verify { drive } => {
                 let mut bar = Bar::new(output, "verifying");
-                let report = data()?.verify(&drive, &mut |p| bar.show(p))?;
+                let mut report = data()?.verify(&drive, &mut |p| bar.show(p))?;
                 drop(bar);
+                report.label = report.label.or_else(|| Catalogue::new(home).label(report.volume));
                 output.value(&report, verified)?;
                 verdict(&report)
             }
-            Self::Acknowledge { drive } => output.value(&data()?.acknowledge(&drive)?, show),
+            Self::Acknowledge { drive } => {
+                let mut status = data()?.acknowledge(&drive)?;
+                Catalogue::new(home).complete(std::slice::from_mut(&mut status));
+                output.value(&status, show)
+            }
             Self::Retire { volume, reason } => set_state(&keyd(), output, volume, VolumeState::Retired, reason),
             Self::Reinstate { volume, reason } => set_state(&keyd(), output, volume, VolumeState::Active, reason),
         }
@@ -150,16 +156,19 @@ impl Label {
         let overwrite = self.overwrite.unwrap_or(Overwrite::Nothing);
         let ticket = keyd.authorize_label(TicketOrder {
             unit: self.drive.clone(),
-            label: self.label,
-            barcode: self.barcode,
+            label: self.label.clone(),
+            barcode: self.barcode.clone(),
             pool: self.pool,
             partitions: self.partitions,
             relabel: matches!(overwrite, Overwrite::Volume(_)),
         })?;
         let order = LabelOrder { ticket: ticket.ticket.0, overwrite };
         let mut bar = Bar::new(output, "labelling");
-        let report = data.label(&self.drive, order, &mut |p| bar.show(p))?;
+        let mut report = data.label(&self.drive, order, &mut |p| bar.show(p))?;
         drop(bar);
+        // The data path knows what stands on the medium only; the ticket was for these.
+        report.label = Some(self.label);
+        report.barcode = self.barcode;
         output.value(&report, labelled)
     }
 }
