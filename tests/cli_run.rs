@@ -188,9 +188,9 @@ fn from_a_blank_cartridge_to_restored_files() {
     assert_eq!((&listed[0]["label"], &listed[0]["volume"]), (&"WEEK-1".into(), &volume.into()));
     assert_eq!(site.json(&["volume", "show", "WEEK-1"])["volume"], volume);
 
-    // In use: told at once, with the process.
+    // In use: told at once.
     let held = File::open(site.node()).unwrap();
-    site.refused(&["volume", "unload", "drive0"], 6, &[&std::process::id().to_string()]);
+    site.refused(&["volume", "unload", "drive0"], 6, &["drive0", "has its node open", "next: "]);
     drop(held);
     site.done(&["volume", "unload", "drive0"]);
     assert_eq!(site.json(&["drive", "status", "drive0"])["state"], "empty");

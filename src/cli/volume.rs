@@ -1,6 +1,8 @@
 //! `volume …`: what operators do with volumes.
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
@@ -14,8 +16,11 @@ use super::output::Output;
 use super::progress::Bar;
 use super::table::{bytes, fields, or_dash, table};
 use crate::control::client::Client;
-use crate::control::{EndOfData, LabelOrder, LabelReport, Overwrite, VerifyReport};
+use crate::control::{ControlError, EndOfData, ErrorCode, LabelOrder, LabelReport, Overwrite, VerifyReport};
 use crate::service::home::Home;
+
+/// How long a busy drive is tried again.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Label, load, list and verify volumes.
 #[derive(Debug, Subcommand)]
@@ -119,14 +124,16 @@ impl Volume {
             Self::Load { drive, image } => {
                 let image = image.map(absolute).transpose()?;
                 let mut bar = Bar::new(output, "loading");
-                let mut status = data()?.load(&drive, image.as_deref(), &mut |p| bar.show(p))?;
+                let mut data = data()?;
+                let mut status = patiently(|| data.load(&drive, image.as_deref(), &mut |p| bar.show(p)))?;
                 drop(bar);
                 Catalogue::new(home).complete(std::slice::from_mut(&mut status));
                 output.value(&status, show)
             }
             Self::Unload { drive } => {
                 let mut bar = Bar::new(output, "unloading");
-                let status = data()?.unload(&drive, &mut |p| bar.show(p))?;
+                let mut data = data()?;
+                let status = patiently(|| data.unload(&drive, &mut |p| bar.show(p)))?;
                 drop(bar);
                 output.value(&status, |_| String::new())?;
                 output.note(&format!("drive {drive}: unloaded"));
@@ -134,7 +141,8 @@ impl Volume {
             }
             Self::Verify { drive } => {
                 let mut bar = Bar::new(output, "verifying");
-                let mut report = data()?.verify(&drive, &mut |p| bar.show(p))?;
+                let mut data = data()?;
+                let mut report = patiently(|| data.verify(&drive, &mut |p| bar.show(p)))?;
                 drop(bar);
                 report.label = report.label.or_else(|| Catalogue::new(home).label(report.volume));
                 output.value(&report, verified)?;
@@ -164,12 +172,24 @@ impl Label {
         })?;
         let order = LabelOrder { ticket: ticket.ticket.0, overwrite };
         let mut bar = Bar::new(output, "labelling");
-        let mut report = data.label(&self.drive, order, &mut |p| bar.show(p))?;
+        let mut report = patiently(|| data.label(&self.drive, order.clone(), &mut |p| bar.show(p)))?;
         drop(bar);
         // The data path knows what stands on the medium only; the ticket was for these.
         report.label = Some(self.label);
         report.barcode = self.barcode;
         output.value(&report, labelled)
+    }
+}
+
+/// Tries again for a moment while the drive is busy: a program that has closed the node and ended is seen to be gone only a
+/// little later, and `tar …; sealtape volume unload …` has to work without a sleep between.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ControlError>) -> Result<T, ControlError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.code == ErrorCode::Busy && start.elapsed() < GRACE => thread::sleep(GRACE / 20),
+            other => return other,
+        }
     }
 }
 
@@ -180,8 +200,10 @@ fn set_state(
     state: VolumeState,
     reason: String,
 ) -> Result<(), Failure> {
-    keyd.set_volume_state(&volume, state, reason)?;
-    output.value(&keyd.show_volume(volume)?, view)
+    // By its UUID: a label names an active volume only.
+    let uuid = keyd.show_volume(volume)?.volume.to_string();
+    keyd.set_volume_state(&uuid, state, reason)?;
+    output.value(&keyd.show_volume(uuid)?, view)
 }
 
 /// The data path has another working folder.
