@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -250,4 +250,52 @@ fn services_end_with_run_itself() {
     }
     site.run();
     site.stop(Signal::SIGTERM);
+}
+
+#[test]
+fn the_pin_is_asked_for_once_and_not_shown_and_ctrl_c_stops_everything() {
+    let mut site = Site::start();
+    site.stop(Signal::SIGTERM);
+    let config = site.home().join("sealtape.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("pin = { file = \"keyd/user.pin\" }", "pin = \"prompt\"")).unwrap();
+    let pin = std::fs::read_to_string(site.home().join("keyd/user.pin")).unwrap();
+
+    // script(1) gives the command a terminal of its own.
+    let command = format!("{SEALTAPE} --home {} run", site.home().display());
+    let mut script = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = script.stdin.take().unwrap();
+    let (shown, screen) = std::sync::mpsc::channel();
+    let mut output = script.stdout.take().unwrap();
+    let reading = thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = output.read(&mut bytes) {
+            shown.send(String::from_utf8_lossy(&bytes[..length]).into_owned()).unwrap();
+        }
+    });
+    let mut seen = String::new();
+    let mut wait_for = |what: &str| {
+        while !seen.contains(what) {
+            seen +=
+                &screen.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|e| panic!("no {what:?} ({e}) in {seen}"));
+        }
+        std::mem::take(&mut seen)
+    };
+    let mut all = wait_for("PIN for pkcs11:");
+    keyboard.write_all(format!("{pin}\r").as_bytes()).unwrap();
+    all += &wait_for("ready; stop with Ctrl-C");
+    keyboard.write_all(b"\x03").unwrap();
+    all += &wait_for("stopping");
+    let status = script.wait().unwrap();
+    drop(keyboard);
+    reading.join().unwrap();
+    all += &screen.iter().collect::<String>();
+    assert_eq!(status.code(), Some(0), "{all}");
+    assert_eq!(all.matches("PIN for").count(), 1, "{all}");
+    assert!(!all.contains(&pin), "the PIN is shown");
 }

@@ -31,8 +31,10 @@ use crate::service::notify;
 
 /// A service that is not ready after this is given up. (A person who types a PIN has no deadline.)
 const LONGEST_START: Duration = Duration::from_secs(90);
-/// A service that has not stopped after this is killed.
+/// A data path that has not synchronised its drives and stopped after this is killed.
 const LONGEST_STOP: Duration = Duration::from_secs(300);
+/// A key authority has nothing to wait for but its token.
+const LONGEST_KEYD_STOP: Duration = Duration::from_secs(60);
 
 /// Run both services in the foreground until interrupted.
 #[derive(Debug, Args)]
@@ -276,6 +278,10 @@ async fn stop_one(service: &mut Service, signals: &mut Signals, output: &Output)
     if let Some(pid) = service.child.id().and_then(|pid| i32::try_from(pid).ok()) {
         kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| system(&format!("stopping {name}"), &e.into()))?;
     }
+    let (limit, lost) = match name {
+        "sealtape-keyd" => (LONGEST_KEYD_STOP, "the last entries of the custody log have no checkpoint yet"),
+        _ => (LONGEST_STOP, "what it had not synchronised is lost"),
+    };
     let start = Instant::now();
     let mut reminder = interval(Duration::from_secs(10));
     reminder.reset();
@@ -293,8 +299,8 @@ async fn stop_one(service: &mut Service, signals: &mut Signals, output: &Output)
                 };
             }
             _ = reminder.tick() => {
-                if start.elapsed() > LONGEST_STOP {
-                    break format!("{name} did not stop within {} s", LONGEST_STOP.as_secs());
+                if start.elapsed() > limit {
+                    break format!("{name} did not stop within {} s", limit.as_secs());
                 }
                 output.note(&format!("waiting for {name} to stop; interrupt again to kill it"));
             }
@@ -304,7 +310,7 @@ async fn stop_one(service: &mut Service, signals: &mut Signals, output: &Output)
     service.child.kill().await.map_err(waiting)?;
     Err(Failure::new(
         Exit::Stopped,
-        format!("{killed}, and was killed: what it had not synchronised is lost"),
+        format!("{killed}, and was killed: {lost}"),
         "look at the drives after the next start: sealtape drive status",
     ))
 }
