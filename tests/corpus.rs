@@ -2,8 +2,10 @@
 //! have to agree with it: Sealtape's own opener, and `docs/format/reader.py`.
 
 #[path = "format_support/corpus.rs"]
+#[allow(dead_code, reason = "each suite uses its part of the support")]
 mod case;
 #[path = "format_support/mod.rs"]
+#[allow(dead_code, reason = "each suite uses its part of the support")]
 mod support;
 
 use std::process::Command;
