@@ -11,7 +11,7 @@ use sealtape::service::{notify, pin};
 use sealtape_kms::authority::{Actor, Authority, AuthorityOptions};
 use sealtape_kms::home::Home as State;
 use sealtape_kms::pkcs11::{Limits, Uri, WORKER_ARGUMENT, WorkerCommand};
-use sealtape_kms::protocol::PoolPolicy;
+use sealtape_kms::protocol::{PoolPolicy, RefusalCode};
 use sealtape_kms::server::{Server, ServerConfig};
 
 /// Sealtape's key authority: keeps keys, catalogue and custody log.
@@ -59,8 +59,19 @@ fn serve(args: &ServiceArgs) -> anyhow::Result<()> {
     if let Err(error) = notify::stopping() {
         tracing::warn!(%error, "the service manager cannot be told that the key authority stops");
     }
-    server.stop()?;
+    match server.stop() {
+        // The entries are durable, and the first checkpoint after the next start covers them.
+        Err(refusal) if of_the_token(refusal.code) => {
+            tracing::error!("the last entries of the custody log are not under a checkpoint yet: {refusal}");
+        }
+        other => other?,
+    }
     heard.context("signals cannot be heard")
+}
+
+fn of_the_token(code: RefusalCode) -> bool {
+    use RefusalCode as R;
+    matches!(code, R::TokenMissing | R::PinLatched | R::TokenHung | R::KekMissing | R::Token)
 }
 
 fn open(config: &Config) -> anyhow::Result<Authority> {

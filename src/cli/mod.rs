@@ -8,6 +8,7 @@ pub mod amcrypt;
 mod audit;
 mod drive;
 pub mod failure;
+mod hsm;
 mod image;
 mod init;
 mod manual;
@@ -81,6 +82,9 @@ enum Command {
     /// Label, load, list and verify volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// Look at the token and the key authority
+    #[command(subcommand)]
+    Hsm(hsm::Hsm),
     /// Look at pools
     #[command(subcommand)]
     Pool(pool::Pool),
@@ -140,6 +144,7 @@ impl Command {
             Self::Run(command) => command.run(&global.home()?, output),
             Self::Drive(command) => command.run(&global.home()?, output),
             Self::Volume(command) => command.run(&global.home()?, output),
+            Self::Hsm(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),

@@ -6,6 +6,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
@@ -38,6 +39,45 @@ pub(super) struct Run {}
 struct Service {
     name: &'static str,
     child: Child,
+    /// It says when it is ready, and when it stops: somebody has to be there.
+    _heard: Rc<Heard>,
+}
+
+/// A socket on which a service tells its state; its name goes with it.
+struct Heard {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Heard {
+    fn bind(path: PathBuf) -> Result<Self, Failure> {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::file("removing the stale socket", &path, &e));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let socket = UnixDatagram::bind(&path).map_err(|e| Failure::file("making the socket", &path, &e))?;
+        Ok(Self { socket, path })
+    }
+
+    async fn ready(&self) -> Result<(), Failure> {
+        let mut datagram = [0; 4096];
+        loop {
+            let length = self.socket.recv(&mut datagram).await.map_err(|e| system("hearing from the service", &e))?;
+            if notify::says_ready(&datagram[..length]) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_file(&self.path) {
+            tracing::warn!(socket = %self.path.display(), error = %e, "a socket could not be removed");
+        }
+    }
 }
 
 /// What ended the wait.
@@ -127,15 +167,8 @@ async fn start(
     signals: &mut Signals,
 ) -> Result<Option<Event>, Failure> {
     let limit = if prompts { Duration::MAX } else { LONGEST_START };
-    let socket = home.notify_socket(name);
     home.make_run().map_err(|e| Failure::file("making the folder", &home.run(), &e))?;
-    match std::fs::remove_file(&socket) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Failure::file("removing the stale socket", &socket, &e));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let heard = UnixDatagram::bind(&socket).map_err(|e| Failure::file("making the socket", &socket, &e))?;
+    let heard = Rc::new(Heard::bind(home.notify_socket(name))?);
     let program = program(name)?;
     let mut command = Command::new(&program);
     if !prompts {
@@ -147,24 +180,14 @@ async fn start(
         .arg("--home")
         .arg(home.path())
         .arg(format!("--parent={}", std::process::id()))
-        .env(notify::VARIABLE, &socket)
+        .env(notify::VARIABLE, &heard.path)
         .stdin(if name == "sealtape-keyd" { Stdio::inherit() } else { Stdio::null() })
         .stdout(Stdio::from(stderr())) // Stdout is for our own result.
         .spawn()
         .map_err(|e| Failure::file("starting", &program, &e))?;
-    running.push(Service { name, child });
-    let ready = async {
-        let mut datagram = [0; 4096];
-        loop {
-            match heard.recv(&mut datagram).await {
-                Ok(length) if notify::says_ready(&datagram[..length]) => return Ok(()),
-                Ok(_) => {}
-                Err(e) => return Err(system("hearing from the service", &e)),
-            }
-        }
-    };
-    let outcome = tokio::select! {
-        ready = timeout(limit, ready) => match ready {
+    running.push(Service { name, child, _heard: Rc::clone(&heard) });
+    tokio::select! {
+        ready = timeout(limit, heard.ready()) => match ready {
             Ok(ready) => ready.map(|()| None),
             Err(_) => Err(Failure::new(
                 Exit::NotRunning,
@@ -173,11 +196,7 @@ async fn start(
             )),
         },
         event = wait(running, signals) => Ok(Some(event)),
-    };
-    if let Err(e) = std::fs::remove_file(&socket) {
-        tracing::warn!(socket = %socket.display(), error = %e, "a socket could not be removed");
     }
-    outcome
 }
 
 /// Waits until a service ends, or somebody asks to stop.

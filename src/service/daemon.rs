@@ -1,5 +1,6 @@
 //! What both services do at start and stop: keep secrets out of core dumps, log, hear signals, die with their parent.
 
+use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -31,7 +32,12 @@ impl ServiceArgs {
         no_core_dumps().context("the process cannot be hardened")?;
         umask(Mode::from_bits_truncate(0o077)); // New files are the owner's.
         let filter = EnvFilter::try_from_env("SEALTAPE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(stderr)
+            .with_ansi(stderr().is_terminal())
+            .with_target(false)
+            .init();
         if let Some(parent) = self.parent {
             prctl::set_pdeathsig(Signal::SIGTERM).context("the end of the parent process cannot be watched")?;
             // It may have ended before the line above.

@@ -155,8 +155,10 @@ impl Drive {
             )
         });
         let result = result.and_then(|result| result);
-        if let Err(error) = &result {
-            self.remember(&error.message, &error.mend);
+        match &result {
+            // What was wrong before an operation that succeeded is past; what is wrong now stands in the access.
+            Ok(_) => lock(&self.seen).failure = None,
+            Err(error) => self.remember(&error.message, &error.mend),
         }
         self.look();
         result
@@ -183,7 +185,6 @@ impl Drive {
         self.absorb_attention();
         if let Access::None(reason) | Access::ReadOnly(reason) = &report.access {
             tracing::warn!("{reason}");
-            self.remember(reason, "");
         }
         Ok(())
     }
