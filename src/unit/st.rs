@@ -110,6 +110,21 @@ impl StNode {
     /// Uses the drive while no program has the node open (to load, label, verify). Programs that
     /// open the node meanwhile wait.
     pub fn with_idle_drive<R>(&self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> Result<R, InUse> {
+        self.serve_idle(use_drive).map(|(result, _)| result)
+    }
+
+    /// As [`with_idle_drive`](Self::with_idle_drive), for what changes the medium (to load, unload, label): whatever the
+    /// drive itself says, the next program finds a medium of which nothing is remembered, a lost position included.
+    ///
+    /// # Errors
+    /// When a program has the node open.
+    pub fn with_new_medium<R>(&self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> Result<R, InUse> {
+        let (result, mut st) = self.serve_idle(use_drive)?;
+        st.expect_new_medium();
+        Ok(result)
+    }
+
+    fn serve_idle<R>(&self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> Result<(R, MutexGuard<'_, St>), InUse> {
         let mut st = self.lock();
         match st.opener {
             Some(opener) => Err(InUse { pid: opener.pid }),
@@ -117,7 +132,7 @@ impl StNode {
                 let busy = st.board.begin(Activity::Service);
                 let result = use_drive(&mut *st.drive);
                 drop(busy);
-                Ok(result)
+                Ok((result, st))
             }
         }
     }

@@ -80,6 +80,11 @@ impl St {
         Ok(Opening::Done)
     }
 
+    /// The service loaded, unloaded or labelled: the drive may have told it, and not us.
+    pub(super) fn expect_new_medium(&mut self) {
+        self.attention.medium_changed = true;
+    }
+
     fn no_medium(&mut self) {
         self.forget_positions();
         self.partition = 0;
