@@ -246,7 +246,7 @@ fn what_a_synchronising_command_covered_survives_a_power_cut() {
         for _ in 0..24 {
             let done = rng.random_range(0..=life.operations.len());
             let bytes = cut_at_random(&life.base, &life.operations, done, &mut rng);
-            let catalogues = life.notes.at(done);
+            let catalogues = life.notes.at(done, false);
             let catalogue = &catalogues[rng.random_range(0..catalogues.len())];
             let marked = rng.random_bool(0.5);
             let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -310,7 +310,7 @@ impl Act {
         let mut found = BTreeMap::new();
         for done in 0..=self.operations.len() {
             for (number, bytes) in cuts_at(&self.base, &self.operations, done).into_iter().enumerate() {
-                for catalogue in self.notes.at(done) {
+                for catalogue in self.notes.at(done, done < self.operations.len()) {
                     let at = format!("cut {number} at operation {done} of {}", self.operations.len());
                     let storage = TraceStorage::new(bytes.clone());
                     let mark = folder.join("after");
@@ -426,7 +426,11 @@ fn labelling_again_cut_at_every_write_leaves_the_old_volume_or_one_to_label() {
         let act = watch(&catalogue, partitions, folder.path(), prepare, relabel);
         let found = act.cut_everywhere(folder.path(), |at, unit, storage| {
             let present = unit.status().label.map(|label| label.volume);
-            assert_eq!(label_on(storage).map(|label| label.volume), present, "{at}: what stands there and what is said");
+            assert_eq!(
+                label_on(storage).map(|label| label.volume),
+                present,
+                "{at}: what stands there and what is said"
+            );
             if access_of(unit) == Access::ReadWrite {
                 let objects = read_all(unit).unwrap_or_else(|error| panic!("{at}: {error}"));
                 assert_usable(at, unit);

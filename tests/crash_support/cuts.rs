@@ -16,24 +16,24 @@ use sealtape_drivers::medium::{DriveError, DriveIdentity, ReadOutcome, SharedDri
 static POOL: LazyLock<Arc<SealPool>> = LazyLock::new(|| SealPool::start(2).unwrap());
 
 /// The mark of unsynchronised records is written durably, thousands of times: not to a disk.
-pub fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     let shared_memory = Path::new("/dev/shm");
     if shared_memory.is_dir() { tempfile::tempdir_in(shared_memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-pub fn identity() -> DriveIdentity {
+pub(crate) fn identity() -> DriveIdentity {
     DriveIdentity { vendor: "TEST".into(), product: "CUT".into(), revision: "1".into(), serial: "0".into() }
 }
 
 /// A drive with the cartridge in it; not loaded.
-pub fn drive_over(storage: &TraceStorage) -> SharedDrive<ImageDrive> {
+pub(crate) fn drive_over(storage: &TraceStorage) -> SharedDrive<ImageDrive> {
     let mut drive = ImageDrive::new(identity());
     drive.insert_storage(Box::new(storage.clone()), "cut.img").unwrap();
     SharedDrive::new(drive)
 }
 
 /// A sealed unit over a cartridge; `mark` is a file.
-pub fn unit_over(storage: &TraceStorage, keys: Box<dyn KeySource>, mark: &Path) -> SealedTape {
+pub(crate) fn unit_over(storage: &TraceStorage, keys: Box<dyn KeySource>, mark: &Path) -> SealedTape {
     let window = WindowLimits { records: 6, bytes: 64 << 10 };
     let options = UnitOptions { window, check_end_at_load: true, max_block: 1 << 20 };
     let mark = UnsynchronisedMark::at(mark);
@@ -41,7 +41,7 @@ pub fn unit_over(storage: &TraceStorage, keys: Box<dyn KeySource>, mark: &Path) 
 }
 
 /// Everything of the current partition from its beginning on.
-pub fn read_all(tape: &mut dyn TapeDrive) -> Result<Vec<Object>, DriveError> {
+pub(crate) fn read_all(tape: &mut dyn TapeDrive) -> Result<Vec<Object>, DriveError> {
     let mut buffer = vec![0; 1 << 16];
     let mut objects = Vec::new();
     tape.rewind()?;
@@ -69,7 +69,7 @@ fn durable(operations: &[Operation], done: usize) -> usize {
 
 /// The bytes after a cut when `done` operations were begun: each one behind the last synchronisation may be there, or
 /// torn, or missing, in any order.
-pub fn cut_at_random(base: &[u8], operations: &[Operation], done: usize, rng: &mut TestRng) -> Vec<u8> {
+pub(crate) fn cut_at_random(base: &[u8], operations: &[Operation], done: usize, rng: &mut TestRng) -> Vec<u8> {
     let durable = durable(operations, done);
     let mut bytes = base.to_vec();
     operations[..durable].iter().for_each(|operation| apply(operation, &mut bytes, usize::MAX));
@@ -104,7 +104,7 @@ fn tear(operation: &Operation, bytes: &mut Vec<u8>, mut arrives: impl FnMut(usiz
 
 /// Every way in which a cut at the operation `done` is tried without chance: what was not synchronised before it is
 /// there, is missing, is there in part; the operation itself is missing, whole, or torn in several places.
-pub fn cuts_at(base: &[u8], operations: &[Operation], done: usize) -> Vec<Vec<u8>> {
+pub(crate) fn cuts_at(base: &[u8], operations: &[Operation], done: usize) -> Vec<Vec<u8>> {
     let durable = durable(operations, done);
     let mut synchronised = base.to_vec();
     operations[..durable].iter().for_each(|operation| apply(operation, &mut synchronised, usize::MAX));

@@ -19,28 +19,30 @@ struct Noted {
 
 /// Every state of the catalogue, in order.
 #[derive(Clone)]
-pub struct Notes(Arc<Mutex<Vec<Noted>>>);
+pub(crate) struct Notes(Arc<Mutex<Vec<Noted>>>);
 
 impl Notes {
-    pub fn new(start: &Catalogue) -> Self {
+    pub(crate) fn new(start: &Catalogue) -> Self {
         Self(Arc::new(Mutex::new(vec![Noted { began: 0, ended: 0, catalogue: start.snapshot() }])))
     }
 
-    /// The states that the catalogue may be in when the power goes after `done` operations of the medium.
-    pub fn at(&self, done: usize) -> Vec<Catalogue> {
+    /// The states that the catalogue may be in when the power goes after `done` operations of the medium; `begun` when
+    /// the next one was begun, too.
+    pub(crate) fn at(&self, done: usize, begun: bool) -> Vec<Catalogue> {
         let notes = self.0.lock().unwrap();
+        let not_yet = |ended: usize| if begun { ended > done } else { ended >= done };
         let possible = notes.iter().enumerate().filter(|(number, noted)| {
-            noted.began <= done && notes.get(number + 1).is_none_or(|next| next.ended >= done)
+            noted.began <= done && notes.get(number + 1).is_none_or(|next| not_yet(next.ended))
         });
         possible.map(|(_, noted)| noted.catalogue.snapshot()).collect()
     }
 }
 
 /// The catalogue, watched.
-pub struct Witness {
-    pub catalogue: Catalogue,
-    pub storage: TraceStorage,
-    pub notes: Notes,
+pub(crate) struct Witness {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) storage: TraceStorage,
+    pub(crate) notes: Notes,
 }
 
 impl Witness {
