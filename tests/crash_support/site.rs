@@ -65,7 +65,7 @@ impl Site {
     pub(crate) fn labelled() -> Self {
         let mut site = Self::founded(str::to_owned);
         site.start();
-        site.cartridge();
+        site.cartridge("256M");
         site.done(&["volume", "load", "drive0", &site.image()]);
         site.done(&["volume", "label", "drive0", "V1"]);
         site
@@ -87,8 +87,8 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    pub(crate) fn cartridge(&self) {
-        self.done(&["image", "create", &self.image(), "--capacity", "256M"]);
+    pub(crate) fn cartridge(&self, capacity: &str) {
+        self.done(&["image", "create", &self.image(), "--capacity", capacity]);
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
