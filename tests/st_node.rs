@@ -2,17 +2,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
+#[path = "support/catalogue.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each suite uses its part of the support")]
+mod catalogue;
 #[macro_use]
 mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use catalogue::Catalogue;
 use nix::errno::Errno;
+use sealtape::pipeline::{SealPool, WindowLimits};
+use sealtape::seal::{Compression, Suite};
+use sealtape::unit::st::{StNode, StOptions};
+use sealtape::unit::{LabelRequest, Overwrite, SealedTape, UnitOptions, UnsynchronisedMark};
+use sealtape_drivers::fuse::{DriveNodes, MountOptions, mount};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, OpenMode, create};
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, DriveIdentity, TapeDrive};
 use support::programs::must;
@@ -33,13 +44,44 @@ fn image_drive(scratch: &Path, capacity: u64) -> Box<dyn TapeDrive> {
         revision: text("1"),
         serial: text("TEST"),
     });
-    drive.insert(&path, OpenMode::ReadWrite).unwrap();
+    // A program that another test starts at this moment holds every descriptor, and so the lock that
+    // create() took, until its exec.
+    let inserted = (0..200).any(|_| {
+        let inserted = drive.insert(&path, OpenMode::ReadWrite).is_ok();
+        if !inserted {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        inserted
+    });
+    assert!(inserted, "{} stays locked", path.display());
     drive.load().unwrap();
     Box::new(drive)
 }
 
+/// The sealed unit over a cartridge in a file, labelled, with a catalogue in memory.
+fn sealed_drive(scratch: &Path, capacity: u64) -> Box<dyn TapeDrive> {
+    static POOL: LazyLock<Arc<SealPool>> = LazyLock::new(|| SealPool::start(2).unwrap());
+    let mut sealed = SealedTape::new(
+        "tape",
+        image_drive(scratch, capacity),
+        Box::new(Catalogue::new(Suite::AES_256_GCM_SIV, Compression::ZSTD, 1)),
+        Arc::clone(&POOL),
+        UnitOptions {
+            window: WindowLimits { records: 64, bytes: 16 << 20 },
+            check_end_at_load: true,
+            max_block: 2 << 20,
+        },
+        UnsynchronisedMark::at(scratch.join("mark")),
+    )
+    .unwrap();
+    sealed.load_medium().unwrap();
+    sealed.label_medium(&LabelRequest { ticket: String::new(), overwrite: Overwrite::Nothing }).unwrap();
+    Box::new(sealed)
+}
+
 node_suite!(memory, crate::memory_drive);
 node_suite!(image, crate::image_drive);
+node_suite!(sealed, crate::sealed_drive);
 
 #[test]
 fn a_slow_drive_holds_up_nobody_else() {
@@ -121,6 +163,70 @@ fn failures_at_close_reach_somebody() {
 }
 
 #[test]
+fn owner_and_mode_are_those_of_the_configuration() {
+    if !fuse_is_here() {
+        return;
+    }
+    let root = nix::unistd::geteuid().is_root();
+    let (uid, gid) = if root { (34, 26) } else { (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()) };
+    let options = MountOptions { uid: Some(uid), gid: Some(gid), mode: 0o640, ..MountOptions::default() };
+    let station = Station::with_options(vec![memory_drive(Path::new(""), 1 << 20)], &options);
+    let metadata = std::fs::metadata(station.st(0)).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777, metadata.len()), (uid, gid, 0o640, 0));
+    assert!(metadata.is_file());
+    let refused = std::fs::set_permissions(station.st(0), std::fs::Permissions::from_mode(0o777)).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(Errno::EPERM as i32));
+    let names: Vec<_> =
+        std::fs::read_dir(station.mounted().folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["st0", "nst0"]);
+    assert!(std::fs::metadata(station.mounted().folder().join("nst1")).is_err());
+    if root {
+        // The folder of the test is closed to others; the nodes are told apart by the kernel.
+        std::fs::set_permissions(station.work().parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let node = station.nst(0);
+        let as_user = |ids: &str, what: &str| {
+            let script = format!("setpriv {ids} --clear-groups {what}");
+            support::programs::shell(Path::new("/"), &[("N", &node)], &script).code
+        };
+        assert_eq!(as_user("--reuid=65534 --regid=65534", "head -c 1 $N"), Some(1));
+        assert_eq!(as_user("--reuid=65534 --regid=26", "mt -f $N status"), Some(0));
+        assert_eq!(as_user("--reuid=65534 --regid=26", "truncate -s 0 $N"), Some(1));
+        assert_eq!(as_user("--reuid=34 --regid=34", "truncate -s 0 $N"), Some(0));
+    }
+    station.stop().unwrap();
+}
+
+/// An ordinary user mounts through `fusermount3`, with a /dev/fuse that he may open.
+#[test]
+fn an_ordinary_user_can_mount() {
+    if !fuse_is_here() || !nix::unistd::geteuid().is_root() || !support::programs::has("fusermount3") {
+        eprintln!("SKIPPED: needs root, to become somebody else");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let open = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(home.path(), open(0o777)).unwrap();
+    // A copy where he may run it.
+    std::fs::copy(std::env::current_exe().unwrap(), home.path().join("service")).unwrap();
+    let script = "mknod fuse c 10 229 && chmod 666 fuse && mount --bind fuse /dev/fuse && mkdir nodes && chown 65534:65534 nodes
+        as='setpriv --reuid=65534 --regid=65534 --clear-groups'
+        SEALTAPE_TEST_FOLDER=$PWD/nodes $as ./service --exact helper_serves_until_killed --ignored --nocapture > said 2>&1 & service=$!
+        for i in $(seq 100); do grep -q -e served -e refused said && break; sleep 0.1; done
+        cat said
+        $as bash -e -c 'tar cf nodes/nst0 -C / etc/hostname; mt -f nodes/nst0 rewind; tar tf nodes/nst0'; code=$?
+        kill -9 $service; wait $service 2>/dev/null
+        # What he left is taken away by his next service.
+        SEALTAPE_TEST_FOLDER=$PWD/nodes $as ./service --exact helper_serves_until_killed --ignored --nocapture > again 2>&1 & service=$!
+        for i in $(seq 100); do grep -q -e served -e refused again && break; sleep 0.1; done
+        cat again
+        kill -9 $service; wait $service 2>/dev/null; umount -l nodes; exit $code";
+    std::fs::write(home.path().join("script"), script).unwrap();
+    let said = must(home.path(), &[], "unshare -m bash script");
+    assert_eq!(said.matches("served").count(), 2, "{said}");
+    assert!(said.contains("etc/hostname"), "{said}");
+}
+
+#[test]
 fn stopping_under_an_open_node_synchronises_and_unmounts() {
     if !fuse_is_here() {
         return;
@@ -143,22 +249,23 @@ fn stopping_under_an_open_node_synchronises_and_unmounts() {
     assert!(!mounts.contains(&*folder.to_string_lossy()), "still mounted");
 }
 
-/// Not a test of its own: the service that [`what_a_killed_service_leaves_is_taken_away`] kills.
+/// Not a test of its own: a service for [`what_a_killed_service_leaves_is_taken_away`] to kill, and
+/// for playing with: the folder of the nodes is in SEALTAPE_TEST_FOLDER, an empty one for the
+/// cartridge in SEALTAPE_TEST_IMAGE.
 #[test]
 #[ignore = "helper process of another test"]
 fn helper_serves_until_killed() {
     let Some(folder) = std::env::var_os("SEALTAPE_TEST_FOLDER") else { return };
-    let node = std::sync::Arc::new(sealtape::unit::st::StNode::new(
-        "tape0",
-        Box::new(MemoryTape::new(1 << 20)),
-        sealtape::unit::st::StOptions::default(),
-    ));
-    let drives = vec![sealtape_drivers::fuse::DriveNodes { number: 0, name: "tape0".into(), node }];
-    let mounted = sealtape_drivers::fuse::mount(Path::new(&folder), drives, &Default::default());
-    match mounted {
+    let drive = match std::env::var_os("SEALTAPE_TEST_IMAGE") {
+        Some(scratch) => image_drive(Path::new(&scratch), 4 << 30),
+        None => memory_drive(Path::new(""), 1 << 20),
+    };
+    let node = Arc::new(StNode::new("tape0", drive, StOptions::default()));
+    let drives = vec![DriveNodes { number: 0, name: "tape0".into(), node }];
+    match mount(Path::new(&folder), drives, &MountOptions { mode: 0o666, ..MountOptions::default() }) {
         Ok(_mounted) => {
             println!("served");
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(Duration::from_secs(3600));
         }
         Err(error) => println!("refused: {error}"),
     }

@@ -362,20 +362,63 @@ fn a_changed_medium_starts_anew_at_the_next_open() {
     let (tape, node) = recorded(&[&[1], &[2]]);
     node.mt_op(MtOp::MTFSF, 1).unwrap();
     node.release();
+    // Somebody changes the cartridge; the drive says so at the next command.
+    tape.clone().rewind().unwrap();
     tape.controls().attentions.push(DriveErrorKind::UnitAttention);
-    node.with_idle_drive(|drive| drive.rewind()).unwrap().unwrap_err();
-    node.with_idle_drive(|drive| drive.rewind()).unwrap().unwrap();
-    tape.controls().attentions.push(DriveErrorKind::UnitAttention);
-    node.open(&request(Access::Read)).unwrap();
+    node.open(&request(Access::ReadWrite)).unwrap();
     assert_eq!(place(&node), (0, 0, gstat::BOT));
     assert_eq!(node.with_idle_drive(|_| ()), Err(InUse { pid: 4711 }));
+    // Or in the middle of things: nothing goes on until the program has moved the tape.
+    tape.controls().attentions.push(DriveErrorKind::UnitAttention);
+    assert_eq!(node.write(&[1]), Err(Errno::EIO));
+    assert_eq!(node.write(&[1]), Err(Errno::EIO));
+    node.mt_op(MtOp::MTREW, 1).unwrap();
+    assert_eq!(read(&node, 10), Ok(1));
+}
+
+#[test]
+fn the_service_loads_another_medium_between_programs() {
+    let (tape, node) = recorded(&[&[1], &[2]]);
+    tape.controls().attentions.push(DriveErrorKind::Reset);
+    assert_eq!(read(&node, 10), Err(Errno::EIO));
+    node.release();
+    node.with_idle_drive(|drive| drive.unload().and_then(|()| drive.load())).unwrap().unwrap();
+    node.open(&request(Access::ReadWrite)).unwrap();
+    assert_eq!(place(&node), (0, 0, gstat::BOT), "what became of the place on the other medium does not matter");
+    assert_eq!(read(&node, 10), Ok(1));
+}
+
+#[test]
+fn the_service_puts_the_tape_back_where_it_stood() {
+    let (tape, node) = recorded(&[&[1], &[2], &[3]]);
+    node.mt_op(MtOp::MTFSF, 2).unwrap();
+    node.release();
+    let verified = node.with_idle_medium(|drive| {
+        drive.rewind().unwrap();
+        node.status().activity
+    });
+    assert_eq!(verified, Ok(Activity::Service));
+    node.open(&request(Access::ReadWrite)).unwrap();
+    assert_eq!(place(&node), (2, 0, gstat::EOF), "the program goes on where it was");
+    node.release();
+    // Where that is impossible, the program has to say where it wants to go.
+    let lost = node.with_idle_medium(|drive| {
+        drive.rewind().unwrap();
+        drive.erase(false).unwrap();
+    });
+    assert_eq!(lost, Ok(()));
+    node.open(&request(Access::ReadWrite)).unwrap();
+    assert_eq!(node.write(&[9]), Err(Errno::EIO));
+    node.mt_op(MtOp::MTREW, 1).unwrap();
+    assert_eq!(node.write(&[9]), Ok(1));
+    assert_eq!(tape.layout(), "1");
 }
 
 #[test]
 fn a_tape_moved_behind_our_back_is_found_where_it_is() {
     let (tape, node) = recorded(&[&[1], &[2], &[3]]);
     node.release();
-    node.with_idle_drive(|drive| drive.locate(Position { partition: 0, object: 3 })).unwrap().unwrap();
+    tape.clone().locate(Position { partition: 0, object: 3 }).unwrap();
     node.open(&request(Access::Read)).unwrap();
     assert_eq!(place(&node), (1, -1, 0));
     node.release();

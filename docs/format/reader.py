@@ -350,9 +350,11 @@ class Catalogue:
         last = self.end["last_record"]
         require(last is None or place != last["object"], "rolled-back", "a filemark where a record was synchronised")
 
-    def check_end(self, objects):
+    def check_end(self, objects, filemarks):
         require(objects >= self.end["object"], "cut-short", "data ends here, the catalogue has %d objects"
                 % self.end["object"])
+        require(objects > self.end["object"] or filemarks in (None, self.end["filemarks"]), "wrong-filemarks",
+                "%s filemarks, the catalogue has %d" % (filemarks, self.end["filemarks"]))
 
 
 # ---------------------------------------------------------------------------------------------- media
@@ -507,7 +509,7 @@ def read_tape(objects, partition, data_key, report, catalogue, check_crc):
                 return
     try:
         if catalogue:
-            catalogue.check_end(opener.object)
+            catalogue.check_end(opener.object, opener.filemarks)
             print("end at the catalogue's end of data" if opener.object == catalogue.end["object"]
                   else "end past the catalogue's end of data")
         else:
@@ -618,7 +620,7 @@ def run(arguments):
     return 2 if report.refused else 0
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description="Opens a sealed tape image or stream with its data key alone.")
     parser.add_argument("--key-file", required=True, help="file with the data key as 64 hexadecimal digits")
     parser.add_argument("--partition", type=int, default=0, help="partition of a tape image (default 0)")
@@ -629,7 +631,7 @@ def main():
                         help="do not compute CRC-32C, which is slow in Python; the tag alone decides")
     parser.add_argument("file", help="tape image or stream")
     try:
-        return run(parser.parse_args())
+        return run(parser.parse_args(arguments))
     except (OSError, ValueError) as error:
         print("reader.py: %s" % error, file=sys.stderr)
         return 1

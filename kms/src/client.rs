@@ -99,7 +99,17 @@ impl Channel {
             None => dial(&self.socket, self.limit).map_err(|e| self.failed(e))?,
         };
         let sent = write_frame(&mut Deadline::new(&stream, self.limit), request, None, MAX_REQUEST);
-        sent.map_err(|e| self.failed(e))?;
+        match sent {
+            // A peer that was turned away is told why, and may find the other end closed before it has asked.
+            Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                let mut from = Deadline::new(&stream, self.limit);
+                return match read_frame(&mut from, MAX_REPLY) {
+                    Ok(Some((reply, secret))) => take(reply, secret)?.ok_or_else(|| self.failed(e)),
+                    _ => Err(self.failed(e)),
+                };
+            }
+            other => other.map_err(|e| self.failed(e))?,
+        }
         loop {
             let frame = read_frame(&mut Deadline::new(&stream, self.limit), MAX_REPLY).map_err(|e| self.failed(e))?;
             let (reply, secret) = frame.ok_or_else(|| self.failed(io::ErrorKind::UnexpectedEof.into()))?;

@@ -1,4 +1,21 @@
-//! Keys, catalogue and custody of Sealtape.
+//! Keys, catalogue and custody of Sealtape: what runs in `sealtape-keyd`, and how other programs talk to it.
+//!
+//! - [`authority`]: who gets which key, by which rules; [`server`] puts it on sockets, [`client`] asks it, [`protocol`] is what they say.
+//! - [`pkcs11`]: tokens, each behind a worker process with deadlines. A program that serves or sets up keys calls
+//!   [`pkcs11::worker_main`] when its first argument is [`pkcs11::WORKER_ARGUMENT`].
+//! - [`custody`]: the log that proves itself; [`custody::verify_export`] needs a file and a public key, nothing else.
+//! - [`home`]: the folder of an installation and its set-up. [`offline`]: keys from token and medium alone.
+//!
+//! What holds at any time:
+//! - A data key leaves only after the custody entry of its release is durable; a log that cannot be written stops releases.
+//! - Every change of what exists is one transaction with its custody entry.
+//! - A wrapped key is unwrapped only if the custody entry that created it names its hash, its place and its key-encryption key.
+//! - A secret lives in a locked, wiped page of its own and crosses processes in fixed areas of a frame; no type that is printed or
+//!   serialised contains one.
+//! - Session ordinals and generation numbers are given once, whatever crashes.
+//!
+//! Not here, on purpose: devices, the format of media beyond wrapped keys, networks, and any cipher of our own: data keys are made and
+//! wrapped in the token.
 
 pub mod authority;
 mod catalogue;

@@ -476,3 +476,35 @@ fn keep_checkpoints(shared: &Shared) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_use_which_door() {
+        let own = geteuid().as_raw();
+        let config = ServerConfig {
+            data_path_uids: vec![5001],
+            control_group: Some(6001),
+            stream_group: Some(6002),
+            ..ServerConfig::new("/nonexistent")
+        };
+        let peer = |uid, gid| Peer { uid, gid };
+        // Door, then: own user, data path, control group, stream group, anybody.
+        let table = [
+            (Door::Keys, [true, true, false, false, false]),
+            (Door::Stream, [true, true, false, true, false]),
+            (Door::Control, [true, false, true, false, false]),
+        ];
+        for (door, wanted) in table {
+            let peers = [peer(own, 7000), peer(5001, 7000), peer(5002, 6001), peer(5002, 6002), peer(5002, 7000)];
+            assert_eq!(peers.map(|p| door.admits(&config, p)), wanted, "{door:?}");
+        }
+        // Root holds no data keys of tapes unless it is the data path.
+        assert_eq!(Door::Keys.admits(&config, peer(0, 0)), own == 0);
+        assert!(Door::Control.admits(&config, peer(0, 0)) && Door::Stream.admits(&config, peer(0, 0)));
+        let bare = ServerConfig::new("/nonexistent");
+        assert!(!Door::Control.admits(&bare, peer(5002, 6001)));
+    }
+}

@@ -21,7 +21,7 @@ use crate::control::{
     VerifyReport, Volume, Window,
 };
 use crate::pipeline::{SealPool, WindowLimits};
-use crate::unit::st::{Activity, InUse, StNode, StOptions};
+use crate::unit::st::{Activity, StNode, StOptions};
 use crate::unit::{self, LabelRequest, SealedTape, UnitOptions, UnitStatus, UnsynchronisedMark};
 use crate::volume::Access;
 
@@ -147,18 +147,7 @@ impl Drive {
 
     /// Uses the drive while no program has its node open; what went wrong is remembered for the status.
     fn idle<R>(&self, serve: impl FnOnce(&Self) -> Result<R, ControlError>) -> Result<R, ControlError> {
-        let result = self.node.with_idle_drive(|_| serve(self));
-        self.served(result)
-    }
-
-    /// The same for what changes the medium: the node's next program finds a new one.
-    fn with_new_medium<R>(&self, serve: impl FnOnce(&Self) -> Result<R, ControlError>) -> Result<R, ControlError> {
-        let result = self.node.with_new_medium(|_| serve(self));
-        self.served(result)
-    }
-
-    fn served<R>(&self, result: Result<Result<R, ControlError>, InUse>) -> Result<R, ControlError> {
-        let result = result.map_err(|in_use| {
+        let result = self.node.with_idle_drive(|_| serve(self)).map_err(|in_use| {
             ControlError::new(
                 ErrorCode::Busy,
                 format!("drive {}: process {} has its node open", self.name, in_use.pid),
@@ -166,8 +155,10 @@ impl Drive {
             )
         });
         let result = result.and_then(|result| result);
-        if let Err(error) = &result {
-            self.remember(&error.message, &error.mend);
+        match &result {
+            // What was wrong before an operation that succeeded is past; what is wrong now stands in the access.
+            Ok(_) => lock(&self.seen).failure = None,
+            Err(error) => self.remember(&error.message, &error.mend),
         }
         self.look();
         result
@@ -194,7 +185,6 @@ impl Drive {
         self.absorb_attention();
         if let Access::None(reason) | Access::ReadOnly(reason) = &report.access {
             tracing::warn!("{reason}");
-            self.remember(reason, "");
         }
         Ok(())
     }
@@ -433,21 +423,21 @@ impl DataPath for Drives {
     fn load(&self, drive: &str, cartridge: Option<&Path>, observer: &Observer) -> Result<DriveStatus, ControlError> {
         let drive = self.find(drive)?;
         observer.report(step("loading"));
-        drive.with_new_medium(|drive| drive.load(cartridge))?;
+        drive.idle(|drive| drive.load(cartridge))?;
         Ok(drive.status())
     }
 
     fn unload(&self, drive: &str, observer: &Observer) -> Result<DriveStatus, ControlError> {
         let drive = self.find(drive)?;
         observer.report(step("synchronising and unloading"));
-        drive.with_new_medium(Drive::unload)?;
+        drive.idle(Drive::unload)?;
         Ok(drive.status())
     }
 
     fn label(&self, drive: &str, order: &LabelOrder, observer: &Observer) -> Result<LabelReport, ControlError> {
         let drive = self.find(drive)?;
         observer.report(step("labelling"));
-        drive.with_new_medium(|drive| drive.label(order))
+        drive.idle(|drive| drive.label(order))
     }
 
     fn verify(&self, drive: &str, observer: &Observer) -> Result<VerifyReport, ControlError> {

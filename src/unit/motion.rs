@@ -23,6 +23,7 @@ impl SealedTape {
         self.pipeline.reset();
         self.write_blocked = None;
         self.unsynchronised_objects = 0;
+        self.permit_removal();
         if let Err(error) = self.mark.clear() {
             tracing::error!(path = %self.mark.path().display(), %error, "the mark of unsynchronised records cannot be removed");
         }
@@ -225,7 +226,8 @@ impl TapeDrive for SealedTape {
     }
 
     fn prevent_removal(&mut self, prevent: bool) -> Result<(), DriveError> {
-        self.drive().prevent_removal(prevent)
+        self.host_prevents_removal = prevent;
+        if prevent || !self.mark.is_set() { self.drive().prevent_removal(prevent) } else { Ok(()) }
     }
 
     fn write(&mut self, block: &[u8]) -> Result<Warning, DriveError> {

@@ -132,6 +132,7 @@ pub struct SealedTape {
     /// Writes fail until the host rewinds or locates, and why.
     pub(super) write_blocked: Option<DriveError>,
     pub(super) host_synchronous: bool,
+    pub(super) host_prevents_removal: bool,
     pub(super) catalogue_behind: bool,
     pub(super) unsynchronised_objects: u64,
     pub(super) records_refused: u64,
@@ -167,6 +168,7 @@ impl SealedTape {
             loaded: None,
             write_blocked,
             host_synchronous: false,
+            host_prevents_removal: false,
             catalogue_behind: false,
             unsynchronised_objects: 0,
             records_refused: 0,
@@ -536,6 +538,7 @@ impl SealedTape {
                 return Err(error);
             }
         }
+        self.permit_removal();
         self.drive().unload()?;
         self.forget_medium();
         Ok(())

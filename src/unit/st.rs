@@ -107,33 +107,34 @@ impl StNode {
         self.board.read().last_error
     }
 
-    /// Uses the drive while no program has the node open (to load, label, verify). Programs that
-    /// open the node meanwhile wait.
+    /// Uses the drive while no program has the node open, in a way that may leave another medium in it
+    /// or the same one in another place (to load, label, unload). The next program to open the node
+    /// finds the tape where it then stands, as after a change of cartridges. Programs that open the
+    /// node meanwhile wait.
     pub fn with_idle_drive<R>(&self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> Result<R, InUse> {
-        self.serve_idle(use_drive).map(|(result, _)| result)
-    }
-
-    /// As [`with_idle_drive`](Self::with_idle_drive), for what changes the medium (to load, unload, label): whatever the
-    /// drive itself says, the next program finds a medium of which nothing is remembered, a lost position included.
-    ///
-    /// # Errors
-    /// When a program has the node open.
-    pub fn with_new_medium<R>(&self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> Result<R, InUse> {
-        let (result, mut st) = self.serve_idle(use_drive)?;
-        st.expect_new_medium();
+        let mut st = self.idle()?;
+        let result = st.serve(use_drive);
+        st.expect_another_medium();
         Ok(result)
     }
 
-    fn serve_idle<R>(&self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> Result<(R, MutexGuard<'_, St>), InUse> {
-        let mut st = self.lock();
+    /// Uses the loaded medium while no program has the node open (to verify it), and puts the tape back
+    /// where it stood: a program that goes on writing at its place must not find itself elsewhere, or
+    /// it writes over what it wrote before. When the tape cannot be put back, programs get EIO until
+    /// they have moved it themselves. Programs that open the node meanwhile wait.
+    pub fn with_idle_medium<R>(&self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> Result<R, InUse> {
+        let mut st = self.idle()?;
+        let stood = st.drive.read_position().ok().map(|report| report.position);
+        let result = st.serve(use_drive);
+        st.put_back(stood);
+        Ok(result)
+    }
+
+    fn idle(&self) -> Result<MutexGuard<'_, St>, InUse> {
+        let st = self.lock();
         match st.opener {
             Some(opener) => Err(InUse { pid: opener.pid }),
-            None => {
-                let busy = st.board.begin(Activity::Service);
-                let result = use_drive(&mut *st.drive);
-                drop(busy);
-                Ok((result, st))
-            }
+            None => Ok(st),
         }
     }
 

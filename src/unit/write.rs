@@ -133,6 +133,7 @@ impl SealedTape {
     /// A synchronising command covered everything: the catalogue learns the end of data, the mark goes.
     fn synchronised(&mut self) {
         self.unsynchronised_objects = 0;
+        self.permit_removal();
         let report = self.state().and_then(|state| {
             let generation = state.generation()?;
             let end = state.known_end()?;
@@ -152,6 +153,16 @@ impl SealedTape {
         }
         if let Err(error) = self.mark.clear() {
             tracing::error!(path = %self.mark.path().display(), %error, "the mark of unsynchronised records cannot be removed");
+        }
+    }
+
+    /// Nothing is unsynchronised any more: the cartridge may be taken out, unless the host said otherwise.
+    pub(super) fn permit_removal(&mut self) {
+        if self.host_prevents_removal {
+            return;
+        }
+        if let Err(error) = self.drive().prevent_removal(false) {
+            tracing::warn!(drive = %self.name, %error, "the drive keeps preventing the removal of its cartridge");
         }
     }
 
@@ -185,7 +196,9 @@ impl SealedTape {
                 ),
                 error,
             )
-        })
+        })?;
+        // Nobody takes the cartridge out while records of it stand in a window or a buffer.
+        self.drive().prevent_removal(true)
     }
 
     pub(super) fn check_writable(&self) -> Result<(), DriveError> {

@@ -107,8 +107,11 @@ def with_catalogue(corpus, before, after):
     corpus.tape("unseen-session-cut", "the whole last session was cut off", tape.copy().locate(7))
     corpus.tape("unseen-last-record-is-filemark", "the last record was replaced by a filemark", tape.copy().locate(8).mark(2))
     corpus.tape("catalogue-last-record-is-filemark", "the last record was replaced by a filemark", tape.copy().locate(8).mark(2),
-                {8: "rolled-back"}, sessions=sessions)
+                {8: "rolled-back", 10: "wrong-filemarks"}, sessions=sessions, end=False)
     corpus.tape("unseen-filemark-added", "a filemark was put behind the end", tape.copy().mark())
+    short = tape.copy().locate(9)
+    corpus.tape("unseen-filemark-cut", "the last filemark was cut off", short)
+    corpus.tape("catalogue-filemark-cut", "the last filemark was cut off", short, {9: "cut-short"}, sessions=sessions, end=False)
     corpus.tape("unseen-rolled-back", "session 6 was replaced by the tail of session 5 that it had written over", before)
     corpus.tape("catalogue-rolled-back", "session 6 was replaced by the tail of session 5 that it had written over", before,
                 {3: "rolled-back", 4: "rolled-back", 5: "rolled-back"}, sessions=session_map(after))

@@ -9,6 +9,7 @@ from writer import FREE_TEXT, GCM, Generation, crc32c, label, label_closed, labe
 def add(corpus):
     layout(corpus)
     labels(corpus)
+    strangers(corpus)
     generations(corpus)
     keys(corpus)
 
@@ -93,6 +94,17 @@ def labels(corpus):
     lines("control-character", "a tab in the operator's label", good + ["label: a\tb"])
     lines("no-colon", "a line that is no field", good + ["label"])
     lines("bad-key", "a key in upper case", good + ["Zeta: 1"])
+
+
+def strangers(corpus):
+    """Label and generation record rightly made, but not for this place."""
+    for name, about, g, block, refusal in (
+            ("stream-on-tape", "label and generation record are a stream's", Generation(kind=2), label(volume_id("one"), "stream"),
+             "wrong-kind"),
+            ("partition-1-in-0", "all of partition 1 stands in partition 0", Generation(partition=1),
+             label(volume_id("one"), partition=1, partitions=2), "wrong-partition")):
+        tape = Tape(g, block).open(5).blocks(2)
+        corpus.hidden("layout-" + name, about, tape.hidden + tape.objects, ("label", refusal), g.key)
 
 
 def upper_crc(mine):

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Runs docs/format/reader.py over the corpus and compares what it prints with cases.json, with and without --keep-going."""
+import contextlib
+import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-READER = os.path.join(HERE, "..", "..", "docs", "format", "reader.py")
+sys.path.insert(0, os.path.join(HERE, "..", "..", "docs", "format"))
+
+import reader  # noqa: E402  (the path comes first)
+
 END = {"not proven": ["end not proven"], "final": ["final verified"], None: [],
        "proven": ["end at the catalogue's end of data", "end past the catalogue's end of data"]}
 
@@ -18,15 +22,17 @@ def read(case, folder, *options):
     key = os.path.join(folder, "key")
     with open(key, "w") as file:
         file.write(case["key"] + "\n")
-    command = [sys.executable, READER, "--key-file", key, "--partition", str(case.get("partition", 0)), *options]
+    arguments = ["--key-file", key, "--partition", str(case.get("partition", 0)), *options]
     if "sessions" in case:
         with open(os.path.join(folder, "sessions"), "w") as file:
             json.dump(case["sessions"], file)
-        command += ["--sessions", file.name]
-    done = subprocess.run(command + [os.path.join(HERE, "media", case["file"])], capture_output=True, text=True)
-    lines = [re.sub(r"^refused: (\S+) at (?:object )?(\w+): .*", r"refused \1 \2", line) for line in done.stdout.splitlines()]
+        arguments += ["--sessions", file.name]
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = reader.main(arguments + [os.path.join(HERE, "media", case["file"])])
+    lines = [re.sub(r"^refused: (\S+) at (?:object )?(\w+): .*", r"refused \1 \2", line) for line in out.getvalue().splitlines()]
     end = [line for line in lines if line.startswith(("end ", "final "))]
-    return done.returncode, [line for line in lines if line not in end], end, done.stderr
+    return code, [line for line in lines if line not in end], end, error.getvalue()
 
 
 def check(case, folder):

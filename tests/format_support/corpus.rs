@@ -1,8 +1,7 @@
 //! Cases of the corpus (`tests/corpus/README.md`): reading them, and comparing what a reader found.
 
-use std::fmt;
+use std::path::PathBuf;
 
-use sealtape::seal::Refusal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -88,9 +87,69 @@ fn catalogue(value: &Value) -> Catalogue {
     }
 }
 
+impl Case {
+    /// Whether its medium is a cartridge of the file-backed drive.
+    pub(crate) fn is_image(&self) -> bool {
+        self.file.ends_with(".image")
+    }
+
+    /// Whether a stream's final record is verified, and nothing follows it.
+    pub(crate) fn is_final(&self) -> bool {
+        self.end.as_deref() == Some("final")
+    }
+
+    /// What a reader gives that goes on after refusals.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.salvage.iter().map(|line| Line::parse(line)).collect()
+    }
+}
+
+/// One line of an expected outcome.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Line {
+    /// Place; length and digest.
+    Block(u64, String),
+    /// Place.
+    Filemark(u64),
+    /// Name and place.
+    Refused(String, String),
+}
+
+impl Line {
+    fn parse(line: &str) -> Self {
+        let words: Vec<_> = line.splitn(3, ' ').collect();
+        let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("no number in {line}"));
+        match words[..] {
+            ["block", place, digest] => Self::Block(number(place), digest.into()),
+            ["filemark", place] => Self::Filemark(number(place)),
+            ["refused", name, place] => Self::Refused(name.into(), place.into()),
+            _ => panic!("what is {line}?"),
+        }
+    }
+
+    /// The object number, or another place's name.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Block(place, _) | Self::Filemark(place) => place.to_string(),
+            Self::Refused(_, place) => place.clone(),
+        }
+    }
+}
+
+/// Length and SHA-256 of a block, as the corpus tells them.
+pub(crate) fn digest(plain: &[u8]) -> String {
+    let digest: String = Sha256::digest(plain).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {digest}", plain.len())
+}
+
+/// Where the case's file is.
+pub(crate) fn path(case: &Case) -> PathBuf {
+    repository().join("tests/corpus/media").join(&case.file)
+}
+
 /// The case's file.
 pub(crate) fn file(case: &Case) -> Vec<u8> {
-    let path = repository().join("tests/corpus/media").join(&case.file);
+    let path = path(case);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -120,64 +179,4 @@ pub(crate) fn objects(case: &Case) -> Vec<Object> {
         }
     }
     panic!("{}: partition {} does not end", case.file, case.partition)
-}
-
-/// Where something was refused.
-pub(crate) enum Place {
-    Label,
-    Generation,
-    Object(u64),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Label => f.write_str("label"),
-            Self::Generation => f.write_str("generation"),
-            Self::Object(number) => write!(f, "{number}"),
-        }
-    }
-}
-
-/// What a reader found, in the words of `cases.json`.
-#[derive(Default)]
-pub(crate) struct Found {
-    lines: Vec<String>,
-    /// A stream's final record was verified and nothing follows it.
-    pub(crate) is_final: bool,
-}
-
-impl Found {
-    pub(crate) fn block(&mut self, place: u64, plain: &[u8]) {
-        let digest: String = Sha256::digest(plain).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.lines.push(format!("block {place} {} {digest}", plain.len()));
-    }
-
-    pub(crate) fn filemark(&mut self, place: u64) {
-        self.lines.push(format!("filemark {place}"));
-    }
-
-    pub(crate) fn refuse(&mut self, refusal: Refusal, place: Place) {
-        self.lines.push(format!("refused {} {place}", refusal.name()));
-    }
-
-    /// A refusal behind which nothing can be read.
-    pub(crate) fn refused(mut self, refusal: Refusal, place: Place) -> Self {
-        self.refuse(refusal, place);
-        self
-    }
-
-    /// In which way this is not what the case expects.
-    pub(crate) fn difference(&self, case: &Case) -> Option<String> {
-        // At the end of a tape a catalogue is asked by the unit, not by the opener.
-        let of_end = |line: &&String| !line.contains("cut-short");
-        let wanted: Vec<_> = case.salvage.iter().filter(of_end).collect();
-        let same = wanted.iter().copied().eq(self.lines.iter().filter(of_end));
-        let same_end = !case.is_stream || self.is_final == (case.end.as_deref() == Some("final"));
-        (!same || !same_end).then(|| {
-            let at = wanted.iter().zip(&self.lines).position(|(wanted, found)| *wanted != found);
-            let at = at.unwrap_or(wanted.len().min(self.lines.len()));
-            format!("{}: wanted {:?}, found {:?}", case.name, wanted.get(at), self.lines.get(at))
-        })
-    }
 }

@@ -5,6 +5,7 @@ pub(crate) mod programs;
 pub(crate) mod suite;
 pub(crate) mod tape;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,15 +45,30 @@ impl Station {
                 make(&folder, capacity)
             })
             .collect();
-        Self::over(scratch, drives)
+        Self::over(scratch, drives, &MountOptions::default())
+    }
+
+    /// One drive that every user may use.
+    pub(crate) fn for_everybody(make: &MakeDrive, capacity: u64) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = scratch.path().join("drive0");
+        std::fs::create_dir(&folder).unwrap();
+        let drive = make(&folder, capacity);
+        Self::over(scratch, vec![drive], &MountOptions { mode: 0o666, ..MountOptions::default() })
     }
 
     /// These drives.
     pub(crate) fn of(drives: Vec<Box<dyn TapeDrive>>) -> Self {
-        Self::over(tempfile::tempdir().unwrap(), drives)
+        Self::over(tempfile::tempdir().unwrap(), drives, &MountOptions::default())
     }
 
-    fn over(scratch: tempfile::TempDir, drives: Vec<Box<dyn TapeDrive>>) -> Self {
+    /// These drives, mounted so.
+    pub(crate) fn with_options(drives: Vec<Box<dyn TapeDrive>>, options: &MountOptions) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), drives, options)
+    }
+
+    fn over(scratch: tempfile::TempDir, drives: Vec<Box<dyn TapeDrive>>, options: &MountOptions) -> Self {
         let nodes: Vec<Arc<StNode>> = drives
             .into_iter()
             .enumerate()
@@ -66,7 +82,7 @@ impl Station {
             name: format!("tape{number}"),
             node: Arc::clone(node) as Arc<dyn TapeNode>,
         });
-        let mounted = mount(&folder, drives.collect(), &MountOptions::default()).unwrap();
+        let mounted = mount(&folder, drives.collect(), options).unwrap();
         Self { mounted, nodes, scratch }
     }
 

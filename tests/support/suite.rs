@@ -43,11 +43,14 @@ scenarios! {
     mt_tells_and_moves,
     write_rewind_read_without_a_pause,
     shared_descriptors_are_one_open,
+    threads_share_a_descriptor_record_by_record,
     a_killed_writer_leaves_a_usable_tape,
     a_second_opener_is_refused,
     records_are_never_cut,
     the_end_of_the_tape_is_told_twice,
     fixed_blocks_from_the_shell,
+    bacula_passes_its_own_tape_test,
+    amanda_labels_dumps_and_restores,
 }
 /// One scenario, where FUSE is there.
 pub(crate) fn run(scenario: fn(&MakeDrive), make: &MakeDrive) {
@@ -281,6 +284,46 @@ pub(crate) fn shared_descriptors_are_one_open(make: &MakeDrive) {
     station.stop().unwrap();
 }
 
+pub(crate) fn threads_share_a_descriptor_record_by_record(make: &MakeDrive) {
+    let station = Station::new(make, 1, PLENTY);
+    let node = station.nst(0);
+    let tape = OpenOptions::new().write(true).open(&node).unwrap();
+    // Every record has a length of its own, which is its name.
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let mut tape = &tape;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let length = 1000 * (1 + number) + thread;
+                    assert_eq!(tape.write(&noise(length as u64, length)).unwrap(), length);
+                }
+            });
+        }
+    });
+    drop(tape);
+    must(&station.work(), &[("N", &node)], "mt -f $N rewind");
+    let tape = File::open(&node).unwrap();
+    let found = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut buffer = vec![0; 65_536];
+                while let Ok(length @ 1..) = (&tape).read(&mut buffer) {
+                    assert_eq!(buffer[..length], noise(length as u64, length));
+                    found.lock().unwrap().push(length);
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap();
+    found.sort_unstable();
+    let mut expected: Vec<usize> = (0..200).map(|record| 1000 * (1 + record / 4) + record % 4).collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    drop(tape);
+    station.stop().unwrap();
+}
+
 pub(crate) fn a_killed_writer_leaves_a_usable_tape(make: &MakeDrive) {
     let station = Station::new(make, 1, PLENTY);
     let (work, node) = (station.work(), station.nst(0));
@@ -436,5 +479,104 @@ pub(crate) fn fixed_blocks_from_the_shell(make: &MakeDrive) {
     );
     let ran = shell(&work, &variables, "mt -f $N setblk 1024 && dd if=in of=$N bs=1000 count=1");
     assert!(ran.stderr.contains("Invalid argument"), "{}", ran.stderr);
+    station.stop().unwrap();
+}
+
+/// `btape test`: writing, reading back, repositioning, appending, spacing, as Bacula needs them.
+pub(crate) fn bacula_passes_its_own_tape_test(make: &MakeDrive) {
+    if !has("btape") {
+        return;
+    }
+    let station = Station::new(make, 1, 1 << 30);
+    let (work, node) = (station.work(), station.nst(0));
+    // Small blocks: the test writes 20 000 of them.
+    let configuration = format!(
+        r#"Storage {{ Name = "sd"; WorkingDirectory = "{work}"; PidDirectory = "{work}"; }}
+Director {{ Name = "dir"; Password = "x"; }}
+Messages {{ Name = "Standard"; director = dir = all; }}
+Device {{
+  Name = "T"; Media Type = "T"; Device Type = Tape; Archive Device = "{node}";
+  AutomaticMount = yes; AlwaysOpen = yes; RemovableMedia = yes; RandomAccess = no;
+  Maximum Block Size = 8192;
+}}
+"#,
+        work = work.display(),
+        node = node.display()
+    );
+    fs::write(work.join("sd.conf"), configuration).unwrap();
+    let said = must(&work, &[], "printf 'test\nquit\n' | timeout 120 btape -c $PWD/sd.conf T 2>&1");
+    for step in [
+        "Test Succeeded. End Write, rewind, and re-read",
+        "Block re-read correct. Test succeeded!",
+        "I am at file 5. This is correct!",
+    ] {
+        assert!(said.contains(step), "{step}\n{said}");
+    }
+    let (_, appended) = said.split_once("Doing Bacula scan of blocks:").unwrap();
+    let (scan, _) = appended.split_once("End scanning the tape.").unwrap();
+    assert!(scan.contains("Total files=4, blocks=7"), "{said}");
+    assert!(!said.contains("NOT correct") && !said.contains("ERROR"), "{said}");
+    station.stop().unwrap();
+}
+
+/// Amanda as its own user. Its programs know one place for configurations, so that they are given an
+/// `/etc/amanda` of their own, for which one has to be root.
+pub(crate) fn amanda_labels_dumps_and_restores(make: &MakeDrive) {
+    if !nix::unistd::geteuid().is_root()
+        || !["amlabel", "amdump", "setpriv", "unshare"].iter().all(|program| has(program))
+    {
+        return;
+    }
+    let station = Station::for_everybody(make, PLENTY);
+    let (work, node) = (station.work(), station.nst(0));
+    plant(&work.join("data"), 8, 3_000_000);
+    fs::create_dir_all(work.join("etc/seal")).unwrap();
+    let configuration = format!(
+        r#"org "seal"
+mailto ""
+dumpuser "backup"
+inparallel 1
+dumpcycle 0
+runspercycle 1
+tapecycle 2
+runtapes 1
+labelstr "^SEAL-[0-9]+$"
+tapedev "tape:{node}"
+tapetype T
+logdir "{work}/log"
+infofile "{work}/info"
+indexdir "{work}/index"
+tapelist "{work}/tapelist"
+diskfile "{work}/etc/seal/disklist"
+define tapetype T {{
+  length 200 mbytes
+  filemark 0 kbytes
+}}
+define dumptype D {{
+  auth "local"
+  program "GNUTAR"
+  compress none
+  index no
+  holdingdisk never
+}}
+"#,
+        node = node.display(),
+        work = work.display()
+    );
+    fs::write(work.join("etc/seal/amanda.conf"), configuration).unwrap();
+    fs::write(work.join("etc/seal/disklist"), format!("localhost {}/data D\n", work.display())).unwrap();
+    must(&work, &[], "mkdir log info index out && touch tapelist && chown -R backup:backup .");
+    let as_amanda = "as() { timeout 120 setpriv --reuid=backup --regid=backup --init-groups env HOME=/var/backups PATH=/usr/sbin:/usr/bin:/sbin:/bin \"$@\"; }; mount --bind etc /etc/amanda";
+    let amanda = |script: &str| {
+        fs::write(work.join("script"), format!("set -e\n{as_amanda}\n{script}\n")).unwrap();
+        must(&work, &[("N", &node)], "unshare -m bash script 2>&1 || { cat log/amdump.1; false; }")
+    };
+    let said = amanda("as amlabel seal SEAL-1");
+    assert!(said.contains("Success"), "{said}");
+    let said = amanda("as amcheck -s seal || true");
+    assert!(said.contains("Will write to volume 'SEAL-1'"), "{said}");
+    amanda("as amdump seal");
+    amanda("as amfetchdump -a -p -d tape:$N seal localhost > out/dump.tar < /dev/null");
+    must(&work, &[], "mkdir out/data && tar -xf out/dump.tar -C out/data && diff -r --no-dereference data out/data");
     station.stop().unwrap();
 }

@@ -86,7 +86,7 @@ impl NodeFolder {
     /// Whether a transfer may have been cut by the kernel, and so must be refused.
     fn too_long(&self, drive: &Drive, what: &str, length: usize) -> bool {
         let too_long = length > self.max_record;
-        if too_long {
+        if too_long && drive.tell_once() {
             tracing::warn!(
                 drive = %drive.name, length, longest = self.max_record,
                 "{what} refused (EINVAL): longer than the kernel carries in one piece; use blocks of 256 or 512 KiB, or raise fs.fuse.max_pages_limit before the service starts"

@@ -90,6 +90,14 @@ pub enum MountError {
         /// One of its entries.
         found: OsString,
     },
+    /// A program wrote to a node while no service was running.
+    #[error(
+        "{file} is a plain file with the name of a drive node: a program wrote there, in clear text, while no service was running; see what wrote it, move it to a safe place or delete it, then start again"
+    )]
+    WrittenInClear {
+        /// Which file.
+        file: PathBuf,
+    },
     /// A running service has the folder.
     #[error(
         "{folder} already holds drive nodes: another service is running on it; stop that one, or name another folder"

@@ -1,5 +1,6 @@
 //! The folder before and after: stale mounts, folders in use, unmounting.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -48,9 +49,16 @@ fn refuse_used(folder: PathBuf) -> Result<PathBuf, MountError> {
     let mut entries = fs::read_dir(&folder).map_err(|error| MountError::folder(&folder, error))?;
     match entries.next() {
         None => Ok(folder),
+        Some(Ok(entry)) if is_node_name(&entry.file_name()) => Err(MountError::WrittenInClear { file: entry.path() }),
         Some(Ok(entry)) => Err(MountError::NotEmpty { found: entry.file_name(), folder }),
         Some(Err(error)) => Err(MountError::folder(&folder, error)),
     }
+}
+
+/// `st` or `nst` and a number: what a program creates when it writes to a node that is not there.
+fn is_node_name(name: &OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.strip_prefix("nst").or_else(|| name.strip_prefix("st")));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 struct Mount {
@@ -156,9 +164,14 @@ mod tests {
         fs::write(folder.path().join("report.txt"), "x").unwrap();
         let error = prepare(folder.path()).unwrap_err().to_string();
         assert!(error.contains("report.txt") && error.contains(&*folder.path().to_string_lossy()), "{error}");
+        fs::remove_file(folder.path().join("report.txt")).unwrap();
+        fs::write(folder.path().join("nst0"), "plain").unwrap();
+        let error = prepare(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("clear text") && error.contains("nst0"), "{error}");
+        assert!(!is_node_name(OsStr::new("start")) && !is_node_name(OsStr::new("nst")));
         let missing = folder.path().join("missing");
         let error = prepare(&missing).unwrap_err().to_string();
         assert!(error.contains("missing"), "{error}");
-        assert!(prepare(&folder.path().join("report.txt")).is_err());
+        assert!(prepare(&folder.path().join("nst0")).is_err());
     }
 }

@@ -58,6 +58,8 @@ struct Queue {
     /// The open file that holds the drive: from the arrival of its OPEN to the arrival of its RELEASE.
     holder: Option<u64>,
     opened: u64,
+    /// The open file was told that its transfers are too long.
+    told: bool,
     stopping: bool,
 }
 
@@ -93,6 +95,7 @@ impl Drive {
         queue.opened += 1;
         let handle = queue.opened;
         queue.holder = Some(handle);
+        queue.told = false;
         drop(queue);
         if let Err(job) = self.submit(Job::Open { request, handle, reply }) {
             self.give_up(handle);
@@ -157,6 +160,11 @@ impl Drive {
         for job in waiting {
             job.refuse(Errno::EIO);
         }
+    }
+
+    /// Whether this is the first time for the open file that something is worth a line in the log.
+    pub(super) fn tell_once(&self) -> bool {
+        !std::mem::replace(&mut self.queue().told, true)
     }
 
     /// A copy of what the host wrote, in a buffer that is used again.

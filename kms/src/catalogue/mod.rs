@@ -117,19 +117,28 @@ impl Entry {
     }
 }
 
+/// The key of pseudonyms. Who has it can try all users of a site, so it is not printed.
+pub(crate) struct ActorKey([u8; 32]);
+
+impl std::fmt::Debug for ActorKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ActorKey(..)")
+    }
+}
+
 /// The open catalogue.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     connection: Connection,
     log: LogState,
-    actor_key: Hex<32>,
+    actor_key: ActorKey,
 }
 
 /// A transaction that has to end with a custody entry.
 pub(crate) struct Change<'a> {
     pub(crate) sql: Transaction<'a>,
     log: LogState,
-    actor_key: &'a Hex<32>,
+    actor_key: &'a ActorKey,
     entries: u32,
 }
 
@@ -154,10 +163,11 @@ impl Catalogue {
 
     /// Checks the custody log and takes the catalogue into use.
     pub(crate) fn open(connection: Connection, key: &VerifierKey) -> Result<Self, Refusal> {
-        let actor_key =
-            meta(&connection, "actor_key")?.parse().map_err(|_| damaged("the key of pseudonyms is malformed"))?;
+        let actor_key = meta(&connection, "actor_key")?
+            .parse::<Hex<32>>()
+            .map_err(|_| damaged("the key of pseudonyms is malformed"))?;
         let log = LogState::load(&connection, key)?;
-        Ok(Self { connection, log, actor_key })
+        Ok(Self { connection, log, actor_key: ActorKey(actor_key.0) })
     }
 
     pub(crate) fn log(&self) -> &LogState {
@@ -263,4 +273,97 @@ pub(crate) fn set_meta(connection: &Connection, key: &str, value: &str) -> Resul
 pub(crate) fn meta(connection: &Connection, key: &str) -> Result<String, Refusal> {
     let value = connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?;
     value.ok_or_else(|| damaged(format!("the catalogue lacks its setting {key}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::custody::op;
+    use crate::protocol::RefusalCode;
+
+    fn key() -> VerifierKey {
+        VerifierKey::new("sealtape/test", SigningKey::from_bytes(&[1; 32]).verifying_key().as_bytes()).unwrap()
+    }
+
+    fn entry(text: &str) -> Entry {
+        Entry::done(Actor::Service, op::INCIDENT).reason(text)
+    }
+
+    #[test]
+    fn a_full_disk_refuses_the_change_and_harms_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.db");
+        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), &key()).unwrap();
+        catalogue.change(|c| c.record(entry("before"))).unwrap();
+        let pages: u32 = catalogue.connection.query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
+        catalogue.connection.pragma_update(None, "max_page_count", pages).unwrap();
+        let long = "x".repeat(1000);
+        let refusal = loop {
+            let before = catalogue.log().edge.clone();
+            match catalogue.change(|c| c.record(entry(&long))) {
+                Ok(_) => assert!(before.size() < 100, "the limit has to bite"),
+                Err(refusal) => {
+                    assert_eq!(catalogue.log().edge, before);
+                    break refusal;
+                }
+            }
+        };
+        assert_eq!(refusal.code, RefusalCode::LogUnwritable, "{refusal}");
+        catalogue.connection.pragma_update(None, "max_page_count", pages + 100).unwrap();
+        let seq = catalogue.change(|c| c.record(entry("after"))).unwrap();
+        drop(catalogue);
+        let again = Catalogue::open(Catalogue::connect(&path).unwrap(), &key()).unwrap();
+        assert_eq!(again.log().edge.size(), seq + 1);
+    }
+
+    #[test]
+    fn a_change_needs_an_entry_and_a_failed_one_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.db");
+        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), &key()).unwrap();
+        let insert = "INSERT INTO tenants (name) VALUES ('a')";
+        assert!(catalogue.change(|c| Ok(c.sql.execute(insert, [])?)).is_err());
+        let failed: Result<(), Refusal> = catalogue.change(|c| {
+            c.sql.execute(insert, [])?;
+            c.record(entry("a"))?;
+            Err(internal("no"))
+        });
+        assert!(failed.is_err());
+        let tenants: u32 = catalogue.sql().query_row("SELECT count(*) FROM tenants", [], |r| r.get(0)).unwrap();
+        assert_eq!((tenants, catalogue.log().edge.size()), (0, 0));
+    }
+
+    #[test]
+    fn time_never_runs_back_and_pseudonyms_hide_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.db");
+        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), &key()).unwrap();
+        catalogue.log.last_time = "2999-01-01T00:00:00.000Z".into();
+        catalogue.change(|c| c.record(entry("the clock was set back"))).unwrap();
+        catalogue.change(|c| c.record(Entry::done(Actor::User(1234), op::INCIDENT))).unwrap();
+        let leaves: Vec<Leaf> = (0..2).map(|n| Leaf::parse(&leaf_text(catalogue.sql(), n).unwrap()).unwrap()).collect();
+        assert!(leaves.iter().all(|l| l.time == "2999-01-01T00:00:00.000Z"));
+        assert_ne!(leaves[0].actor, leaves[1].actor);
+        assert!(!leaves[1].actor.contains("1234") && leaves[1].actor.len() == 16);
+        let identity: String = catalogue
+            .sql()
+            .query_row("SELECT identity FROM actors WHERE pseudonym = ?1", [&leaves[1].actor], |r| r.get(0))
+            .unwrap();
+        assert_eq!(identity, "uid:1234");
+    }
+
+    #[test]
+    fn a_damaged_or_newer_database_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue.db");
+        let connection = Catalogue::create(&path).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        drop(connection);
+        let refusal = Catalogue::connect(&path).map(drop).unwrap_err();
+        assert!(refusal.mend.contains("newer"), "{refusal}");
+        std::fs::write(&path, "no database, but long enough to look at, for sure").unwrap();
+        assert_eq!(Catalogue::connect(&path).map(drop).unwrap_err().code, RefusalCode::Damaged);
+    }
 }

@@ -18,7 +18,7 @@ pub const FORMAT: &str = "sealtape custody export 1";
 pub struct ExportHeader {
     /// [`FORMAT`].
     pub format: String,
-    /// The verifier key, as a convenience: the verifier uses the one it was given.
+    /// The verifier key. The one that the verifier was given decides; this one has to be the same.
     pub key: String,
     /// The log's origin.
     pub origin: String,
@@ -129,6 +129,9 @@ pub fn verify_export(from: &mut impl BufRead, key: &VerifierKey) -> Result<Verif
     }
     if header.origin != key.name() {
         return Err(at(1, format!("it is an export of {}, the key given is that of {}", header.origin, key.name())));
+    }
+    if header.key != key.to_string() {
+        return Err(at(1, format!("it names the key {}, the key given is {key}", header.key)));
     }
     let mut edge = RightEdge::default();
     let mut times: Option<(String, String)> = None;

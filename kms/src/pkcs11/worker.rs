@@ -25,7 +25,10 @@ pub fn worker_main() -> io::Result<()> {
     loop {
         let (request, area) = match receive::<Request>(&mut &socket) {
             Ok(message) => message,
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            // The parent has gone: the normal end.
+            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                return Ok(());
+            }
             Err(e) => return Err(e),
         };
         let mut secret = Area::empty()?;

@@ -1,5 +1,11 @@
 //! SoftHSM2 tokens in temporary directories.
-#![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::new_without_default,
+    reason = "every test binary uses a part of it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -90,7 +90,12 @@ impl St {
     /// Takes note of a failure that has no command behind it.
     pub(super) fn note(&self, message: &str, errno: Errno) {
         self.board.update(|status| {
-            tracing::warn!(drive = %status.name, %errno, "{message}");
+            // A program that tries the same again and again does not fill the log.
+            if status.last_error.as_deref() == Some(message) {
+                tracing::debug!(drive = %status.name, %errno, "{message}");
+            } else {
+                tracing::warn!(drive = %status.name, %errno, "{message}");
+            }
             status.counters.errors += 1;
             status.last_error = Some(message.to_owned());
         });

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use sealtape_drivers::fuse::{Access, OpenRequest};
-use sealtape_drivers::medium::{DriveErrorKind, MediumType, SpaceKind};
+use sealtape_drivers::medium::{DriveErrorKind, MediumType, Position, SpaceKind, TapeDrive};
 
 use super::errors::{During, has_no_medium, is_becoming_ready};
 use super::state::{Direction, Door, Mark, Medium, Partition, St};
@@ -78,11 +78,6 @@ impl St {
             }
         }
         Ok(Opening::Done)
-    }
-
-    /// The service loaded, unloaded or labelled: the drive may have told it, and not us.
-    pub(super) fn expect_new_medium(&mut self) {
-        self.attention.medium_changed = true;
     }
 
     fn no_medium(&mut self) {
@@ -163,6 +158,32 @@ impl St {
         }
         self.last_position = Some(report.position);
         Ok(())
+    }
+
+    /// The service uses the drive.
+    pub(super) fn serve<R>(&mut self, use_drive: impl FnOnce(&mut dyn TapeDrive) -> R) -> R {
+        let busy = self.board.begin(Activity::Service);
+        let result = use_drive(&mut *self.drive);
+        drop(busy);
+        result
+    }
+
+    /// As if the drive had said that its medium changed; it may have said so to the service.
+    pub(super) fn expect_another_medium(&mut self) {
+        self.attention.medium_changed = true;
+    }
+
+    /// After the service used the medium: back to where it stood.
+    pub(super) fn put_back(&mut self, stood: Option<Position>) {
+        let stands = self.drive.read_position().ok().map(|report| report.position);
+        let Some(stood) = stood.filter(|stood| Some(*stood) != stands) else { return };
+        let busy = self.board.begin(Activity::Moving);
+        let moved = self.drive.locate(stood);
+        drop(busy);
+        if let Err(error) = moved {
+            self.fail(During::Control, "putting the tape back where it stood", &error);
+            self.position_unknown = true;
+        }
     }
 
     /// FLUSH: everything that was accepted is on the medium, or the program hears of it.

@@ -3,6 +3,7 @@
 mod files;
 mod search;
 mod stage;
+mod tamper;
 mod tell;
 
 use std::path::{Path, PathBuf};
@@ -160,8 +161,8 @@ fn inspect(stage: &Stage, story: &mut Story, tape: &Path, sample: &Sample) -> Re
 
     let paths: Vec<PathBuf> = sample.files.iter().map(|file| Path::new("/").join(file)).collect();
     let (plaintext, learnt) = timed(|| Plaintext::read(paths.iter().map(PathBuf::as_path)))?;
-    // Everything that stands in the clear on purpose is set apart: the label and nothing else.
-    let (finding, looked) = timed(|| plaintext.look_in(tape, &(at..at + LABEL_LENGTH)))?;
+    // What stands in the clear on purpose is set apart: the header of the file, and the label.
+    let (finding, looked) = timed(|| plaintext.look_in(tape, &(0..at + LABEL_LENGTH)))?;
     story.say(&format!(
         "looked for each of {} runs of {RUN} bytes of the files at each of {} places of the medium, in {}",
         grouped(finding.known),
@@ -219,9 +220,11 @@ fn audit(stage: &Stage, story: &mut Story) -> Result<()> {
     story.step("For the auditor: export the custody log, and verify it with a public key alone");
     let export = stage.folder().join("custody.export");
     typed(story, stage.sealtape().args(["audit", "export"]).arg(&export))?;
+    let key = stage.folder().join("custody.pub");
+    std::fs::write(&key, typed(story, stage.sealtape().args(["audit", "key"]))?)?;
     let verify = |file: &Path| {
         let mut verify = stage.sealtape_elsewhere();
-        verify.args(["audit", "verify"]).arg(file).arg("--key").arg(stage.home().join("custody.pub"));
+        verify.args(["audit", "verify"]).arg(file).arg("--key-file").arg(&key);
         verify
     };
     story.say(&typed(story, &mut verify(&export))?);
@@ -229,7 +232,7 @@ fn audit(stage: &Stage, story: &mut Story) -> Result<()> {
     let whole = std::fs::read_to_string(&export).with_context(|| export.display().to_string())?;
     let copy = stage.folder().join("custody.tampered");
     let mut refusals = 0;
-    for (what, text) in tampered(&whole)? {
+    for (what, text) in tamper::exports(&whole)? {
         std::fs::write(&copy, text)?;
         let said = refused(story, &mut verify(&copy))?;
         story.say(&format!("{what}: {}", said.lines().next().unwrap_or("refused")));
@@ -239,28 +242,6 @@ fn audit(stage: &Stage, story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Three ways to lie with an export: change a figure, leave an entry out, end too early.
-fn tampered(whole: &str) -> Result<Vec<(&'static str, String)>> {
-    let lines: Vec<&str> = whole.lines().collect();
-    ensure!(lines.len() >= 4, "an export of {} lines is too short to be a custody log", lines.len());
-    let middle = lines.len() / 2;
-    let line = lines[middle];
-    let digit = line.rfind(|c: char| c.is_ascii_digit()).context("an entry without a figure")?;
-    let other = if line[digit..].starts_with('7') { "8" } else { "7" };
-    let changed = format!("{}{other}{}", &line[..digit], &line[digit + 1..]);
-
-    let joined = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-    let mut one_changed = lines.clone();
-    one_changed[middle] = &changed;
-    let mut one_missing = lines.clone();
-    one_missing.remove(middle);
-    Ok(vec![
-        ("a figure changed", joined(&one_changed)),
-        ("an entry left out", joined(&one_missing)),
-        ("the end cut off", joined(&lines[..lines.len() - 1])),
-    ])
-}
-
 fn restore_without_services(stage: &Stage, story: &mut Story, tape: &Path, sample: &Sample) -> Result<()> {
     story.step("After a disaster: no services, the token and the cartridge alone");
     typed(story, stage.sealtape().args(["volume", "unload", "drive0"]))?;
@@ -268,7 +249,7 @@ fn restore_without_services(stage: &Stage, story: &mut Story, tape: &Path, sampl
     story.say("services stopped");
     let folder = stage.folder().join("rescued");
     let mut restore = stage.sealtape();
-    restore.arg("restore").arg(tape).arg("--out").arg(&folder);
+    restore.arg("restore").arg(tape).arg("--into").arg(&folder);
     let (said, took) = timed(|| typed(story, &mut restore))?;
     story.say(&said);
     story.figure("restored without services", rate(sample.bytes, took));
@@ -288,25 +269,17 @@ fn restore_without_services(stage: &Stage, story: &mut Story, tape: &Path, sampl
 }
 
 fn refuse_tampered_tape(stage: &Stage, story: &mut Story, tape: &Path) -> Result<()> {
-    story.step("One bit of the cartridge changed: the record is refused, and nothing of it leaves");
+    story.step("One bit of the ciphertext changed, and all checksums made right again: the record is refused");
     let copy = stage.folder().join("tampered.tape");
     std::fs::copy(tape, &copy)?;
-    flip_bit(&copy, std::fs::metadata(&copy)?.len() / 2)?;
+    let object = tamper::change_a_record(&copy, std::fs::metadata(&copy)?.len() / 2)?;
+    story.say(&format!("changed: object {object} of the medium"));
     let folder = stage.folder().join("refused");
     let mut restore = stage.sealtape();
-    restore.arg("restore").arg(&copy).arg("--out").arg(&folder);
+    restore.arg("restore").arg(&copy).arg("--into").arg(&folder);
     let said = refused(story, &mut restore)?;
     story.say(&said);
     std::fs::remove_file(&copy)?;
-    Ok(())
-}
-
-fn flip_bit(file: &Path, offset: u64) -> Result<()> {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::File::options().read(true).write(true).open(file)?;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset)?;
-    file.write_all_at(&[byte[0] ^ 1], offset)?;
     Ok(())
 }
 
