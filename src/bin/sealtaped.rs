@@ -35,9 +35,11 @@ fn main() -> ExitCode {
 fn serve(args: &Args) -> anyhow::Result<()> {
     let home = args.service.start()?;
     let config = Config::load(&home)?;
-    for folder in [home.run(), config.data_path_state(), config.nodes()] {
-        make_folder(&folder)?;
+    for folder in [home.run(), config.data_path_state()] {
+        make_folder(&folder, 0o755)?;
     }
+    // Nobody but root can make a plain file there while the nodes are not mounted, and back up in clear into it.
+    make_folder(&config.nodes(), 0o555)?;
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     control.block_on(async {
         let socket = ControlSocket::bind(&home.data_socket(), config.keyd.operator_group.map(|group| group.0))?;
@@ -73,9 +75,9 @@ fn serve(args: &Args) -> anyhow::Result<()> {
     })
 }
 
-fn make_folder(folder: &std::path::Path) -> anyhow::Result<()> {
+fn make_folder(folder: &std::path::Path, mode: u32) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(0o755).create(folder) {
+    match std::fs::DirBuilder::new().mode(mode).create(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists && !folder.is_dir() => {
             Err(error).with_context(|| format!("the folder {} cannot be made", folder.display()))
         }

@@ -191,8 +191,12 @@ impl Reservation {
     /// [`UnsealableLength`] for text of a length that the format does not know.
     pub fn seal(self, record: PlainRecord, compression: Compression) -> Result<SealedRecord, UnsealableLength> {
         let plain = record.plain_len();
-        let least = usize::from(self.header.kind != RecordKind::StreamFinal);
-        if !(least..=MAX_PLAIN).contains(&plain) {
+        // The closing record of a stream carries nothing, every other one something.
+        let fits = match self.header.kind {
+            RecordKind::StreamFinal => plain == 0,
+            RecordKind::TapeBlock | RecordKind::StreamBlock => (1..=MAX_PLAIN).contains(&plain),
+        };
+        if !fits {
             return Err(UnsealableLength(plain));
         }
         let mut header = self.header;

@@ -190,6 +190,11 @@ impl PartitionState {
 
     /// Begins a session at the present place.
     pub fn begin_session(&mut self, session: SessionSealer, link: Link) {
+        if let Some(generation) = self.generation.as_mut()
+            && generation.known_end.is_some_and(|end| end.object > session.first_object())
+        {
+            generation.known_end = None;
+        }
         if let Some(sessions) = self.generation.as_mut().and_then(|generation| generation.sessions.as_mut()) {
             sessions.open(SessionExtent {
                 ordinal: session.session_ordinal(),
