@@ -1,5 +1,5 @@
 //! What crosses the sockets of the key authority: requests, replies, refusals. No key is in any of these types; a data key follows
-//! its reply in the frame's secret trailer (see [`crate::frame`]).
+//! its reply in the frame's secret trailer (see `frame.rs`).
 
 use std::fmt;
 
@@ -534,7 +534,7 @@ pub struct LabelOrder {
     pub pool: Option<String>,
     /// 1 or 2.
     pub partitions: u8,
-    /// Whether a medium that holds one of our volumes may be labelled again, and a label in use be taken over.
+    /// Whether a medium that holds one of our volumes may be labelled again; it may keep its label.
     pub relabel: bool,
 }
 

@@ -7,6 +7,7 @@ use sealtape_kms::secret::DataKey;
 use super::*;
 use crate::seal::{
     Compression, GenerationScope, Link, PlainRecord, RecordKind, RecordMark, SessionId, SessionSealer, Suite,
+    VolumeKind,
 };
 
 const SCOPE: GenerationScope =

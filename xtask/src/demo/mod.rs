@@ -303,7 +303,7 @@ fn tell_what_next(stage: &Stage, spare: &Path) -> Result<()> {
     println!("    {sealtape} volume unload drive0 && {sealtape} volume load drive0 {}", spare.display());
     println!("To end it:");
     if let Some(pid) = pid {
-        println!("    kill {pid} && rm -r {}", stage.folder().display());
+        println!("    kill {pid}      # the next demo removes its folder");
     }
     Ok(())
 }
