@@ -17,6 +17,7 @@ use super::progress::Bar;
 use super::table::{bytes, fields, or_dash, table};
 use crate::control::client::Client;
 use crate::control::{ControlError, EndOfData, ErrorCode, LabelOrder, LabelReport, Overwrite, VerifyReport};
+use crate::seal::Suite;
 use crate::service::home::Home;
 
 /// How long a busy drive is tried again.
@@ -258,7 +259,7 @@ fn view(volume: &VolumeView) -> String {
                 generation.generation.to_string(),
                 generation_state(generation.state).into(),
                 key_state(generation.key_state).into(),
-                suite(generation.suite),
+                Suite(generation.suite).to_string(),
                 generation.created.clone(),
                 generation.key_id.to_string(),
             ]
@@ -288,15 +289,6 @@ fn key_state(state: KeyState) -> &'static str {
         KeyState::Compromised => "compromised",
         KeyState::Destroyed => "destroyed",
         KeyState::DestroyedCompromised => "destroyed compromised",
-    }
-}
-
-fn suite(number: u8) -> String {
-    match number {
-        1 => "aes-256-gcm-siv".to_owned(),
-        2 => "aes-256-gcm".to_owned(),
-        3 => "xchacha20-poly1305".to_owned(),
-        other => format!("suite {other}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pipes: plaintext in, a sealed stream out, and back (`docs/format/format-1.md`, streams).
 //!
-//! [`seal`] and [`open`] do the I/O and the order; the format is [`crate::seal`]'s, and where keys come from is the
+//! [`seal()`] and [`open()`] do the I/O and the order; the format is [`crate::seal`]'s, and where keys come from is the
 //! caller's. Invariants: no plaintext is written before its record verified; what verified before a fault has been
 //! written, and the fault is an error; a stream without its authenticated end is an error, also when it was cut
 //! between two records.

@@ -57,7 +57,7 @@ struct Job {
 /// Seals all of `input`. `progress` is told the bytes that were read so far.
 ///
 /// # Errors
-/// [`FilterError`]; what was written then has no end, and [`super::open`] says so.
+/// [`FilterError`]; what was written then has no end, and [`super::open()`] says so.
 pub fn seal(
     stream: &NewStream,
     input: &mut impl Read,
