@@ -213,10 +213,10 @@ fn pipes_come_back_and_what_was_changed_does_not() {
     let file = home.folder.path().join("s.sealed");
     std::fs::write(&file, &sealed).unwrap();
     let into = home.folder.path().join("out");
-    let report = home.json(&["restore", file.to_str().unwrap(), "--into", into.to_str().unwrap()]);
+    let report = home.json(&["restore", file.to_str().unwrap(), "--out", into.to_str().unwrap()]);
     assert_eq!((&report["end_proven"], &report["bytes"]), (&true.into(), &plain.len().into()));
     assert!(std::fs::read(into.join("file-00000")).unwrap() == plain);
-    home.refused(&["restore", file.to_str().unwrap(), "--into", into.to_str().unwrap()], b"", 2, &["not empty"]);
+    home.refused(&["restore", file.to_str().unwrap(), "--out", into.to_str().unwrap()], b"", 2, &["not empty"]);
     assert!(home.done(&["restore", file.to_str().unwrap(), "--stdout"]) == plain);
     let pin_file = home.path().join("keyd/user.pin");
     let mut elsewhere = Command::new(SEALTAPE);
@@ -262,7 +262,10 @@ fn the_custody_log_is_shown_exported_and_verified() {
     assert_eq!((&verified["size"], &verified["root"]), (&checkpoint["size"], &checkpoint["root"]));
     let key_file = home.folder.path().join("key");
     std::fs::write(&key_file, format!("{key}\n")).unwrap();
-    assert!(verify(&[export.to_str().unwrap(), "--key-file", key_file.to_str().unwrap()]).status.success());
+    assert!(verify(&[export.to_str().unwrap(), "--key", key_file.to_str().unwrap()]).status.success());
+    let custody_pub = home.path().join("custody.pub");
+    assert!(verify(&[export.to_str().unwrap(), "--key", custody_pub.to_str().unwrap()]).status.success());
+    assert_eq!(verify(&[export.to_str().unwrap(), "--key", "nonsense"]).status.code(), Some(10));
     assert_eq!(verify(&[export.to_str().unwrap()]).status.code(), Some(2));
 
     let text = std::fs::read_to_string(&export).unwrap();

@@ -2,11 +2,15 @@
 //! have to agree with it: Sealtape's own opener, and `docs/format/reader.py`.
 
 #[path = "format_support/corpus.rs"]
+#[allow(dead_code, reason = "each suite uses its part of the support")]
 mod case;
 #[path = "format_support/mod.rs"]
+#[allow(dead_code, reason = "each suite uses its part of the support")]
 mod support;
 
+use std::ffi::{OsStr, OsString};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealtape::seal::chain::Chain;
 use sealtape::seal::opener::{CipherCache, check_record};
@@ -223,37 +227,67 @@ fn next_record<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Refusal> {
 fn the_opener_agrees_with_the_corpus() {
     let cases = case::cases();
     assert!(cases.len() > 300, "the corpus is whole");
-    let mut differences = Vec::new();
     // Cartridges and catalogues are not the opener's: see corpus_product.rs.
-    for case in cases.iter().filter(|case| !case.is_image() && case.sessions.is_none()) {
-        let found = if case.is_stream { read_stream(case) } else { read_tape(case) };
-        differences.extend(found.difference(case));
-    }
+    let (of_opener, _): (Vec<_>, Vec<_>) =
+        cases.into_iter().partition(|case| !case.is_image() && case.sessions.is_none());
+    let differences = differences(&of_opener);
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+fn differences(cases: &[Case]) -> Vec<String> {
+    let found = |case: &Case| if case.is_stream { read_stream(case) } else { read_tape(case) };
+    cases.iter().filter_map(|case| found(case).difference(case)).collect()
+}
+
+/// A Python that has what the independent reader needs.
+fn python() -> Option<OsString> {
+    let python = std::env::var_os("SEALTAPE_PYTHON");
+    if python.is_none() {
+        eprintln!(
+            "skipped: SEALTAPE_PYTHON names no Python with the packages of docs/format/requirements.txt \
+             (cargo xtask test makes one)"
+        );
+    }
+    python
+}
+
+fn run(python: &OsStr, script: &str, arguments: &[&str]) {
+    let done = Command::new(python)
+        .arg(support::repository().join(script))
+        .args(arguments)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap_or_else(|error| panic!("{} cannot be run: {error}", python.display()));
+    let text = [done.stdout, done.stderr].concat();
+    assert!(done.status.success(), "{script}:\n{}", String::from_utf8_lossy(&text));
 }
 
 /// The Python side: the independent reader over the same corpus, and the corpus against its generator.
 #[test]
 fn the_independent_reader_agrees_with_the_corpus() {
-    let Some(python) = std::env::var_os("SEALTAPE_PYTHON") else {
-        eprintln!(
-            "skipped: SEALTAPE_PYTHON names no Python with the packages of docs/format/requirements.txt \
-             (cargo xtask test makes one)"
-        );
-        return;
-    };
-    for (script, arguments) in [
-        ("tests/corpus/check_reader.py", &[][..]),
-        ("tests/corpus/generate.py", &["--check"][..]),
-        ("tests/vectors/generate.py", &["--check"][..]),
-    ] {
-        let done = Command::new(&python)
-            .arg(support::repository().join(script))
-            .args(arguments)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .output()
-            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", python.display()));
-        let text = [done.stdout, done.stderr].concat();
-        assert!(done.status.success(), "{script}:\n{}", String::from_utf8_lossy(&text));
-    }
+    let Some(python) = python() else { return };
+    run(&python, "tests/corpus/check_reader.py", &[]);
+    run(&python, "tests/corpus/generate.py", &["--check"]);
+    run(&python, "tests/vectors/generate.py", &["--check"]);
+}
+
+/// Media changed at random: both readers have to find the same in each, other media in each run.
+#[test]
+fn both_readers_agree_about_random_changes() {
+    let Some(python) = python() else { return };
+    let count = if std::env::var_os("SEALTAPE_LONG").is_some() { "20000" } else { "500" };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let seed = std::env::var("SEALTAPE_SEED").unwrap_or_else(|_| now.as_nanos().to_string());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    run(&python, "tests/corpus/mutate.py", &[path, count, &seed]);
+    let cases = case::cases_of(&format!("{path}/cases.json"));
+    let differences = differences(&cases);
+    assert!(
+        differences.is_empty(),
+        "SEALTAPE_SEED={seed}: {} differences in {} cases:\n{}",
+        differences.len(),
+        cases.len(),
+        differences.join("\n")
+    );
 }

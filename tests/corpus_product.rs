@@ -2,8 +2,10 @@
 //! and the sealed unit that a host reads from. Each has to give out what the corpus says, and nothing else.
 
 #[path = "format_support/corpus.rs"]
+#[allow(dead_code, reason = "each suite uses its part of the support")]
 mod case;
 #[path = "format_support/mod.rs"]
+#[allow(dead_code, reason = "each suite uses its part of the support")]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

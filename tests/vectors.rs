@@ -2,6 +2,7 @@
 //! against `tests/vectors/format-1.json`, which an independent writer made.
 
 #[path = "format_support/mod.rs"]
+#[allow(dead_code, reason = "each suite uses its part of the support")]
 mod support;
 
 use hkdf::Hkdf;

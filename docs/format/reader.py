@@ -534,9 +534,11 @@ def read_record(file):
 def stream_label(file):
     block = file.read(LABEL_LENGTH)
     require(block, "blank", "the stream is empty")
-    label_version(block)
-    require(len(block) == LABEL_LENGTH, "truncated", "the stream ends inside the label")
-    label = parse_label(block)
+    try:
+        label = parse_label(block)
+    except Refused as refusal:
+        require(refusal.name != "damaged-label" or len(block) == LABEL_LENGTH, "truncated", "the stream ends inside the label")
+        raise
     require(label.kind == LABEL_KINDS["stream"], "wrong-kind", "the label of a tape")
     require((label.partition, label.partitions) == (0, 1), "wrong-partition", "a stream has one partition")
     return label
@@ -556,11 +558,8 @@ class StreamOpener(Opener):
     """A stream is one session of blocks, closed by a final record."""
 
     def _check_session(self, h):
-        require(h.ordinal == self.generation.first_ordinal, "session-order", "session ordinal %d" % h.ordinal)
-        require(h.first_object == 0, "session-order", "the session does not begin at object 0")
-        require(h.counter == h.object, "session-order", "seal counter %d at object %d" % (h.counter, h.object))
-        require(self.last is None or h.session == self.last.session, "session-order", "a second session")
-        require(h.link == bytes(16), "bad-link", "a stream follows no session")
+        super()._check_session(h)
+        require(h.ordinal == self.generation.first_ordinal, "session-order", "session %d in a stream" % h.ordinal)
 
 
 def read_stream(file, data_key, report, check_crc):

@@ -14,6 +14,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use uuid::Uuid;
@@ -27,6 +28,8 @@ use crate::pkcs11::{
 };
 use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode};
 use crate::secret::Pin;
+
+const CKM_EC_EDWARDS_KEY_PAIR_GEN: u64 = 0x1055;
 
 /// Where Debian has SoftHSM2's module.
 pub const SOFTHSM2_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -169,10 +172,15 @@ impl Home {
             .mode(0o600)
             .open(&path)
             .map_err(|e| io_refusal(&path, &e))?;
-        file.try_lock().map_err(|_| {
-            let what = format!("another sealtape-keyd has {} open", self.dir.display());
-            Refusal::new(RefusalCode::Busy, what, "stop it, or use another folder")
-        })?;
+        // A process that is being started elsewhere in this program shares the lock for a moment, between fork and exec.
+        let until = Instant::now() + Duration::from_secs(2);
+        while let Err(e) = file.try_lock() {
+            if Instant::now() >= until {
+                let what = format!("another sealtape-keyd has {} open ({e})", self.dir.display());
+                return Err(Refusal::new(RefusalCode::Busy, what, "stop it, or use another folder"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(file)
     }
 
@@ -274,6 +282,19 @@ impl Home {
 /// # Errors
 /// When the folder is not empty, or the token or the file system fails. Then the folder is not usable; remove it.
 pub fn init_home(home: &Home, options: &InitOptions) -> Result<InitReport, Refusal> {
+    init_home_signed(home, options, None)
+}
+
+/// As [`init_home`]; the custody log is signed with `signing`, or with none given by Ed25519 where the token has it, else by ECDSA
+/// over P-256.
+///
+/// # Errors
+/// As [`init_home`].
+pub fn init_home_signed(
+    home: &Home,
+    options: &InitOptions,
+    signing: Option<SignAlgorithm>,
+) -> Result<InitReport, Refusal> {
     if !options.pools.iter().any(|p| p.name == "default") {
         return Err(crate::fault::bad_request("there is no pool called default", "add it to the pools"));
     }
@@ -290,7 +311,12 @@ pub fn init_home(home: &Home, options: &InitOptions) -> Result<InitReport, Refus
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());
     let signing_id = Uuid::new_v4();
-    let (algorithm, public) = token.make_signing_key(signing_id, "sealtape custody log")?;
+    let algorithm = match signing {
+        Some(algorithm) => algorithm,
+        None if token.mechanisms()?.contains(&CKM_EC_EDWARDS_KEY_PAIR_GEN) => SignAlgorithm::Ed25519,
+        None => SignAlgorithm::EcdsaP256,
+    };
+    let public = token.make_signing_key(signing_id, "sealtape custody log", algorithm)?;
     drop(token);
     let log_key = log_key(&origin, algorithm, &public)?;
 
@@ -327,6 +353,7 @@ fn log_key(origin: &str, algorithm: SignAlgorithm, public: &[u8]) -> Result<Veri
             let public = public.try_into().map_err(|_| internal("a public key of a wrong length"))?;
             VerifierKey::new(origin, public).map_err(|e| internal(e.to_string()))
         }
+        SignAlgorithm::EcdsaP256 => VerifierKey::p256(origin, public).map_err(|e| internal(e.to_string())),
     }
 }
 

@@ -335,7 +335,7 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
                     Ok(answer) => answer,
                     Err(refusal) => (DataPathReply::Refused(refusal), None),
                 };
-                send(stream, &reply, key.as_ref())?;
+                too_large(send(stream, &reply, key.as_ref()), |r| send(stream, &DataPathReply::Refused(r), None))?;
             }
             Door::Control => {
                 let request = match read_frame::<ControlRequest>(&mut Deadline::new(stream, FRAME_LIMIT), MAX_REQUEST) {
@@ -350,7 +350,7 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
                     export(authority, actor, stream)?;
                 } else {
                     let reply = control(authority, actor, request).unwrap_or_else(ControlReply::Refused);
-                    send(stream, &reply, None)?;
+                    too_large(send(stream, &reply, None), |r| send(stream, &ControlReply::Refused(r), None))?;
                 }
             }
         }
@@ -360,6 +360,18 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
 
 fn not_understood(e: &io::Error) -> Refusal {
     Refusal::new(RefusalCode::BadRequest, format!("the request was not understood: {e}"), "use programs of one version")
+}
+
+/// A reply beyond the limit, of which nothing was sent, becomes a refusal that says so.
+fn too_large(sent: io::Result<()>, refuse: impl FnOnce(Refusal) -> io::Result<()>) -> io::Result<()> {
+    match sent {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => refuse(Refusal::new(
+            RefusalCode::Internal,
+            format!("the answer is too large: {e}"),
+            "ask for less at a time",
+        )),
+        other => other,
+    }
 }
 
 fn send(stream: &UnixStream, reply: &impl Serialize, key: Option<&DataKey>) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sealtape_kms::authority::{Actor, Authority};
 use sealtape_kms::custody::{VerifierKey, verify_export};
 use sealtape_kms::hex::Hex;
-use sealtape_kms::home::{InitOptions, init_home};
+use sealtape_kms::home::{InitOptions, init_home, init_home_signed};
 use sealtape_kms::offline;
 use sealtape_kms::protocol::{
     GenerationRef, GenerationState, KeyState, LastRecord, PoolPolicy, RefusalCode, Rights, SyncPoint, VolumeState,
@@ -32,8 +32,9 @@ fn a_tape_from_label_to_load_over_a_restart() {
     assert_eq!(at.generation, 1);
     let ordinal = authority.open_session(ME, UNIT, at, &session(0)).unwrap();
     assert_eq!(ordinal, 1);
-    let end = SyncPoint { end_object: 10, end_filemarks: 1, last: Some(LastRecord { object: 8, tag: Hex([3; 16]) }) };
-    authority.record_sync(ME, UNIT, at, ordinal, &end).unwrap();
+    let last = Some(LastRecord { object: 8, tag: Hex([3; 16]) });
+    let end = SyncPoint { ordinal, end_object: 10, end_filemarks: 1, last };
+    authority.record_sync(ME, UNIT, at, &end).unwrap();
     authority.returned(ME, UNIT, volume.volume).unwrap();
     authority.shut_down().unwrap();
     drop(authority);
@@ -47,12 +48,30 @@ fn a_tape_from_label_to_load_over_a_restart() {
     assert_eq!(loaded.rights, Rights::SealAndOpen);
     assert_eq!(loaded.commitment, Some(Hex([7; 32])));
     assert_eq!(loaded.sessions.len(), 1);
-    assert_eq!(loaded.sessions[0].end, Some(end));
+    assert!(loaded.sessions[0].confirmed);
+    assert_eq!(loaded.end, Some(end));
     // Ordinals go on, over a restart and over generations.
     assert_eq!(authority.open_session(ME, UNIT, at, &session(10)).unwrap(), 2);
-    assert!(authority.record_sync(ME, UNIT, at, 1, &end).is_err(), "an older session");
+    // Nothing of the second session is there yet: a synchronisation tells so, and a later one that it is.
+    authority.record_sync(ME, UNIT, at, &end).unwrap();
+    assert_eq!(authority.load(ME, UNIT, at).unwrap().0.sessions.len(), 1);
+    let later = SyncPoint { ordinal: 2, end_object: 12, ..end };
+    authority.record_sync(ME, UNIT, at, &later).unwrap();
+    assert_eq!(authority.load(ME, UNIT, at).unwrap().0.sessions.len(), 2);
+    // A session before the end takes the known end away.
+    authority.open_session(ME, UNIT, at, &session(5)).unwrap();
+    assert_eq!(authority.load(ME, UNIT, at).unwrap().0.end, None);
+    for impossible in [
+        SyncPoint { ordinal: 9, ..end },
+        SyncPoint { ordinal: 0, ..end },
+        SyncPoint { end_filemarks: 11, ..end },
+        SyncPoint { end_object: 8, ..end },
+        SyncPoint { last: None, ..end },
+    ] {
+        assert_eq!(authority.record_sync(ME, UNIT, at, &impossible).unwrap_err().code, RefusalCode::BadRequest);
+    }
     let (next, next_key) = authority.create_generation(ME, UNIT, volume.volume, 0, Some(2)).unwrap();
-    assert_eq!((next.at.generation, next.first_ordinal, next.suite), (2, 3, 2));
+    assert_eq!((next.at.generation, next.first_ordinal, next.suite), (2, 4, 2));
     assert!(!next_key.ct_eq(&key));
     // Pending: both can be loaded, only the active one can be written.
     assert_eq!(authority.load(ME, UNIT, next.at).unwrap().0.state, GenerationState::Pending);
@@ -217,7 +236,7 @@ fn streams_belong_to_their_owner() {
     let (_, tape, _) = labelled(&authority, "A");
     assert_eq!(authority.load_stream(Actor::User(0), tape).unwrap_err().code, RefusalCode::NotAllowed);
     let (loaded, _) = authority.load_stream(Actor::User(1001), at).unwrap();
-    assert_eq!(loaded.sessions[0].end.unwrap().end_object, 3);
+    assert_eq!(loaded.end.unwrap().end_object, 3);
 }
 
 #[test]
@@ -298,4 +317,44 @@ fn a_wrong_pin_is_latched_and_named() {
     assert!(authority.status().unwrap().pin_latched);
     authority.clear_pin_latch(ME).unwrap();
     assert!(authority.status().unwrap().token_ok);
+}
+
+#[test]
+fn a_log_signed_with_p256_verifies_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = sealtape_kms::home::Home::new(dir.path().join("home"));
+    let signing = Some(sealtape_kms::pkcs11::SignAlgorithm::EcdsaP256);
+    let report = init_home_signed(&home, &InitOptions::embedded(worker()), signing).unwrap();
+    let authority = Authority::open(&home, options()).unwrap();
+    labelled(&authority, "A");
+    let text = export(&authority);
+    let key: VerifierKey = report.log_key.parse().unwrap();
+    verify_export(&mut text.as_bytes(), &key).unwrap();
+    let changed = text.replacen("\"outcome\":\"done\"", "\"outcome\":\"failed\"", 1);
+    assert!(verify_export(&mut changed.as_bytes(), &key).is_err());
+}
+
+/// Mean times on this machine (`--nocapture` shows them); the bounds are far above, for a machine under load.
+#[test]
+fn figures() {
+    let install = Install::new();
+    let authority = install.open();
+    let (volume, at, _) = labelled(&authority, "A");
+    let rounds = 40;
+    let time = |name: &str, bound_ms: u128, work: &dyn Fn()| {
+        let start = std::time::Instant::now();
+        (0..rounds).for_each(|_| work());
+        let mean = start.elapsed() / rounds;
+        eprintln!("{name}: {mean:?}");
+        assert!(mean.as_millis() < bound_ms, "{name} takes {mean:?}");
+    };
+    time("create_generation", 2000, &|| drop(authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap()));
+    time("load", 2000, &|| drop(authority.load(ME, UNIT, at).unwrap()));
+    time("open_session", 1000, &|| {
+        authority.open_session(ME, UNIT, at, &session(0)).unwrap();
+    });
+    time("checkpoint with one leaf", 2000, &|| {
+        authority.returned(ME, UNIT, volume.volume).unwrap();
+        authority.checkpoint().unwrap();
+    });
 }

@@ -85,14 +85,15 @@ fn the_whole_life_over_the_sockets() {
     data_path.activate_generation(generation.at, &[5; 32]).unwrap();
     let ordinal = data_path.open_session(generation.at, session(0)).unwrap();
     let end = SyncPoint {
+        ordinal,
         end_object: 2,
         end_filemarks: 1,
         last: Some(LastRecord { object: 0, tag: sealtape_kms::hex::Hex([1; 16]) }),
     };
-    data_path.record_sync(generation.at, ordinal, end).unwrap();
+    data_path.record_sync(generation.at, end).unwrap();
     let (loaded, again) = data_path.load(generation.at).unwrap();
     assert!(again.ct_eq(&key));
-    assert_eq!(loaded.sessions[0].end, Some(end));
+    assert_eq!(loaded.end, Some(end));
     data_path.incident(Some(volume.volume), "record 7 refused: tag").unwrap();
     data_path.release(volume.volume).unwrap();
     let (stream, stream_key) = streams.create_stream(None).unwrap();

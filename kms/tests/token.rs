@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sealtape_kms::custody::{Checkpoint, VerifierKey};
 use sealtape_kms::hex::HexBytes;
-use sealtape_kms::pkcs11::{TokenError, WrapMechanism, WrapWith};
+use sealtape_kms::pkcs11::{SignAlgorithm, TokenError, WrapMechanism, WrapWith};
 use support::SoftToken;
 use uuid::Uuid;
 
@@ -51,13 +52,22 @@ fn keys_are_made_wrapped_and_unwrapped_both_ways() {
 fn signatures_verify_outside() {
     let soft = SoftToken::new();
     let token = soft.token();
-    let id = Uuid::new_v4();
-    let (algorithm, public) = token.make_signing_key(id, "log").unwrap();
-    let signature = token.sign(id, algorithm, b"text").unwrap();
-    let key = ed25519_dalek::VerifyingKey::from_bytes(&public.try_into().unwrap()).unwrap();
-    let signature = ed25519_dalek::Signature::from_slice(&signature).unwrap();
-    key.verify_strict(b"text", &signature).unwrap();
-    key.verify_strict(b"test", &signature).unwrap_err();
+    for algorithm in [SignAlgorithm::Ed25519, SignAlgorithm::EcdsaP256] {
+        let id = Uuid::new_v4();
+        let public = token.make_signing_key(id, "log", algorithm).unwrap();
+        let key = match algorithm {
+            SignAlgorithm::Ed25519 => VerifierKey::new("log", &public.try_into().unwrap()),
+            SignAlgorithm::EcdsaP256 => VerifierKey::p256("log", &public),
+        }
+        .unwrap();
+        assert_eq!(key.to_string().parse::<VerifierKey>().unwrap(), key);
+        let checkpoint = Checkpoint { origin: "log".into(), size: 1, root: [1; 32] };
+        let text = checkpoint.to_text();
+        let note = key.note(&text, &token.sign(id, algorithm, text.as_bytes()).unwrap());
+        assert_eq!(key.open(&note).unwrap().0, checkpoint);
+        assert!(key.open(&note.replace("\n1\n", "\n2\n")).is_err());
+        assert!(matches!(token.make_signing_key(id, "log", algorithm), Err(TokenError::KeyAmbiguous { .. })));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The data path: drives, nodes and the operators' socket. Holds the keys of loaded volumes and nothing else.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,17 @@ struct Args {
     service: ServiceArgs,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match serve(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sealtaped: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &Args) -> anyhow::Result<()> {
     let home = args.service.start()?;
     let config = Config::load(&home)?;
     for folder in [home.run(), config.data_path_state(), config.nodes()] {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::failure::{self, Exit, Failure};
 use super::output::{Output, log_to_stderr};
 use super::pipe::{open_pipe, seal_pipe};
+use crate::filter::Behind;
 use crate::service::home::Home;
 
 const CONFIG: &str = "/etc/sealtape/amcrypt.conf";
@@ -58,7 +59,8 @@ impl Amcrypt {
         let home = Home::find(named)?;
         let (mut input, mut output) = (stdin().lock(), stdout());
         match self.decrypt {
-            true => open_pipe(&home, &mut input, &mut output, |_| {}).map(drop),
+            // Amanda keeps the stream in blocks of one length, and hands the last one back as it was filled up.
+            true => open_pipe(&home, &mut input, &mut output, Behind::Padding, |_| {}).map(drop),
             false => seal_pipe(&home, config.pool.as_deref(), &mut input, &mut output, |_| {}).map(drop),
         }
     }

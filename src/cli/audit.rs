@@ -49,27 +49,10 @@ pub(super) enum Audit {
 pub(super) struct Verify {
     /// The export, or - for standard input
     file: PathBuf,
-    /// The log's public key as "sealtape audit key" printed it (NAME+ID+KEY), got on another way than the export
-    #[arg(long, required_unless_present = "key_file", conflicts_with = "key_file")]
-    key: Option<VerifierKeyText>,
-    /// A file that holds the public key
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
-}
-
-/// A verifier key that parsed.
-#[derive(Debug, Clone)]
-struct VerifierKeyText(Box<VerifierKey>);
-
-impl std::str::FromStr for VerifierKeyText {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.trim()
-            .parse()
-            .map(|key| Self(Box::new(key)))
-            .map_err(|e: NoteError| format!("this is no verifier key: {e}"))
-    }
+    /// The log's public key (NAME+ID+KEY), or a file that holds it, such as custody.pub of the home folder. Get it on
+    /// another way than the export
+    #[arg(long, value_name = "KEY|FILE")]
+    key: String,
 }
 
 impl Audit {
@@ -120,10 +103,9 @@ fn export(keyd: &ControlClient, file: &Path, output: &Output) -> Result<(), Fail
 
 impl Verify {
     fn run(self, output: &Output) -> Result<(), Failure> {
-        let key = match (self.key, &self.key_file) {
-            (Some(key), _) => *key.0,
-            (None, Some(file)) => read_key(file)?,
-            (None, None) => return Err(Failure::new(Exit::Usage, "no key was given", "give --key or --key-file")),
+        let key = match self.key.parse::<VerifierKey>() {
+            Ok(key) => key,
+            Err(_) => read_key(Path::new(&self.key))?,
         };
         let verified = match self.file == Path::new("-") {
             true => verify(&mut stdin().lock(), &key, &self.file)?,
@@ -140,7 +122,7 @@ fn read_key(file: &Path) -> Result<VerifierKey, Failure> {
     let failed = |e: std::io::Error| Failure::file("reading the key", file, &e);
     let open = File::open(file).map_err(failed)?;
     let text = std::io::read_to_string(std::io::Read::take(open, LONGEST_KEY)).map_err(failed)?;
-    text.trim().parse().map_err(|e| {
+    text.trim().parse().map_err(|e: NoteError| {
         let what = format!("{} holds no verifier key: {e}", file.display());
         Failure::new(Exit::Usage, what, "get it from the key authority's machine: sealtape audit key")
     })

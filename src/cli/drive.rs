@@ -5,6 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use sealtape_kms::client::ControlClient;
+use sealtape_kms::protocol::VolumeSummary;
+use uuid::Uuid;
 
 use super::failure::Failure;
 use super::output::Output;
@@ -12,6 +15,9 @@ use super::table::{bytes, fields, or_dash, table};
 use crate::control::client::Client;
 use crate::control::{DriveState, DriveStatus, MediumKind};
 use crate::service::home::Home;
+
+/// How long names from the catalogue are waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Watch drives.
 #[derive(Debug, Subcommand)]
@@ -35,7 +41,11 @@ pub(super) struct Status {
 impl Drive {
     pub(super) fn run(self, home: &Home, output: &Output) -> Result<(), Failure> {
         match self {
-            Self::List => output.value(&Client::connect(&home.data_socket())?.drives()?, |drives| list(drives)),
+            Self::List => {
+                let mut drives = Client::connect(&home.data_socket())?.drives()?;
+                Catalogue::new(home).complete(&mut drives);
+                output.value(&drives, |drives| list(drives))
+            }
             Self::Status(status) => status.run(home, output),
         }
     }
@@ -46,21 +56,64 @@ impl Status {
         // Only a terminal is cleared between two pictures.
         let clear = self.watch.is_some() && !output.json() && stdout().is_terminal();
         let mut client = Client::connect(&home.data_socket())?;
+        let mut catalogue = Catalogue::new(home);
         loop {
             if clear {
                 output.text("\x1b[H\x1b[2J")?;
             }
-            match &self.drive {
-                Some(drive) => output.value(&client.drive(drive)?, show)?,
-                None => {
-                    output.value(&client.drives()?, |drives| drives.iter().map(show).collect::<Vec<_>>().join("\n"))?
-                }
+            let mut drives = match &self.drive {
+                Some(drive) => vec![client.drive(drive)?],
+                None => client.drives()?,
+            };
+            catalogue.complete(&mut drives);
+            match (&self.drive, drives.as_slice()) {
+                (Some(_), [drive]) => output.value(drive, show)?,
+                _ => output.value(&drives, |drives| drives.iter().map(show).collect::<Vec<_>>().join("\n"))?,
             }
             match self.watch {
                 Some(seconds) => thread::sleep(Duration::from_secs(seconds.into())),
                 None => return Ok(()),
             }
         }
+    }
+}
+
+/// Labels, barcodes and pools from the key authority: where policy keeps them off the medium, the data path does not know them.
+pub(super) struct Catalogue {
+    keyd: ControlClient,
+    known: Vec<VolumeSummary>,
+}
+
+impl Catalogue {
+    pub(super) fn new(home: &Home) -> Self {
+        Self { keyd: ControlClient::new(home.keyd_socket(), PATIENCE), known: Vec::new() }
+    }
+
+    /// Adds what the catalogue knows of the volumes in the drives. A status without names is better than none: that the key
+    /// authority does not answer is a warning.
+    pub(super) fn complete(&mut self, drives: &mut [DriveStatus]) {
+        for volume in drives.iter_mut().filter_map(|drive| drive.volume.as_mut()) {
+            if let Some(known) = self.find(volume.uuid) {
+                volume.label = Some(known.label.clone());
+                volume.barcode.clone_from(&known.barcode);
+                volume.pool = Some(known.pool.clone());
+            }
+        }
+    }
+
+    /// The operator's label of a volume.
+    pub(super) fn label(&mut self, volume: Uuid) -> Option<String> {
+        self.find(volume).map(|known| known.label.clone())
+    }
+
+    fn find(&mut self, volume: Uuid) -> Option<&VolumeSummary> {
+        if !self.known.iter().any(|known| known.volume == volume) {
+            match self.keyd.list_volumes() {
+                Ok(volumes) => self.known = volumes,
+                Err(error) => tracing::warn!("names of volumes are missing: {error}"),
+            }
+        }
+        self.known.iter().find(|known| known.volume == volume)
     }
 }
 

@@ -118,6 +118,11 @@ impl Init {
             limits: Limits::default(),
         };
         let made = init_home(&sealtape_kms::home::Home::new(home.path().join("keyd")), &options)?;
+        // The auditors' key is public: it stands where others can read it.
+        let key_file = home.path().join("custody.pub");
+        fs::write(&key_file, format!("{}\n", made.log_key))
+            .and_then(|()| fs::set_permissions(&key_file, Permissions::from_mode(0o644)))
+            .map_err(|e| Failure::file("writing", &key_file, &e))?;
         let text = self.configuration(&made.token_uri, pin, &pool);
         // It is read back before it is kept: what init writes, run accepts.
         Config::parse(home.clone(), home.config_file(), &text)?;

@@ -12,7 +12,7 @@ use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Bar;
 use crate::control::{Progress, ProgressUnit};
-use crate::filter::{FilterError, NewStream, OpenedStream, SealedStream, open, seal};
+use crate::filter::{Behind, FilterError, NewStream, OpenedStream, SealedStream, open_before, seal};
 use crate::seal::{Compression, GenerationKeys, GenerationRecord, GenerationScope, Stanza, Suite};
 use crate::service::daemon::no_core_dumps;
 use crate::service::home::Home;
@@ -63,7 +63,8 @@ impl Open {
             ));
         }
         let mut bar = Bar::new(output, "opening");
-        let opened = open_pipe(home, &mut stdin().lock(), &mut stdout().lock(), |done| show(&mut bar, done))?;
+        let opened =
+            open_pipe(home, &mut stdin().lock(), &mut stdout().lock(), Behind::Nothing, |done| show(&mut bar, done))?;
         drop(bar);
         output.note(&format!("stream {}: opened {} bytes; its end is authentic", opened.volume, opened.plain_bytes));
         Ok(())
@@ -106,6 +107,7 @@ pub(super) fn open_pipe(
     home: &Home,
     input: &mut impl Read,
     output: &mut impl Write,
+    behind: Behind,
     progress: impl FnMut(u64),
 ) -> Result<OpenedStream, Failure> {
     no_core_dumps()?;
@@ -120,7 +122,7 @@ pub(super) fn open_pipe(
         let (_, data_key) = keyd.load_stream(at)?;
         Ok::<_, Failure>(GenerationKeys::new(data_key, record.scope))
     };
-    open(input, output, keys, progress)
+    open_before(input, output, behind, keys, progress)
 }
 
 fn scope(at: &GenerationRef, suite: u8) -> GenerationScope {

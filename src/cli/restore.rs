@@ -41,7 +41,7 @@ pub(super) struct Restore {
     source: PathBuf,
     /// Folder for the files; must be new or empty
     #[arg(long, value_name = "DIR", required_unless_present = "stdout", conflicts_with = "stdout")]
-    into: Option<PathBuf>,
+    out: Option<PathBuf>,
     /// Write everything to standard output, one tape file behind the other
     #[arg(long)]
     stdout: bool,
@@ -120,7 +120,7 @@ impl Restore {
         let mut bar = Bar::new(output, "restoring");
         let mut show =
             |done| bar.show(&Progress { stage: "restoring".into(), done, total: None, unit: ProgressUnit::Bytes });
-        let report = match &self.into {
+        let report = match &self.out {
             None => self.restore(stream, keys, &mut stdout().lock(), &mut show),
             Some(folder) => {
                 let mut sink = Folder::new(folder).map_err(|e| folder_refused(folder, &e))?;

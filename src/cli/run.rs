@@ -3,13 +3,16 @@
 //! The key authority starts first, the data path second; they stop in the other order, so that the data path can still
 //! record where the media end. None is started again: when one dies, the other is stopped, and the command fails.
 
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, stderr, stdin};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixDatagram;
@@ -28,8 +31,10 @@ use crate::service::notify;
 
 /// A service that is not ready after this is given up. (A person who types a PIN has no deadline.)
 const LONGEST_START: Duration = Duration::from_secs(90);
-/// A service that has not stopped after this is killed.
+/// A data path that has not synchronised its drives and stopped after this is killed.
 const LONGEST_STOP: Duration = Duration::from_secs(300);
+/// A key authority has nothing to wait for but its token.
+const LONGEST_KEYD_STOP: Duration = Duration::from_secs(60);
 
 /// Run both services in the foreground until interrupted.
 #[derive(Debug, Args)]
@@ -89,6 +94,8 @@ enum Event {
 impl Run {
     pub(super) fn run(self, home: &Home, output: &Output) -> Result<(), Failure> {
         let config = Config::load(home)?;
+        home.make_run().map_err(|e| Failure::file("making the folder", &home.run(), &e))?;
+        let _alone = alone(home)?;
         if config.keyd.pin == PinSource::Prompt && !stdin().is_terminal() {
             return Err(Failure::new(
                 Exit::Configuration,
@@ -100,6 +107,24 @@ impl Run {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|e| system("starting", &e))?.block_on(supervise(home, &config, output))
     }
+}
+
+/// A second one in the same home folder would take the first one's sockets away.
+fn alone(home: &Home) -> Result<Flock<File>, Failure> {
+    let path = home.run().join("run.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.map_err(|e| Failure::file("opening the lock", &path, &e))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        Failure::new(
+            Exit::Busy,
+            format!(
+                "sealtape run is at work in {} already ({} is locked: {errno})",
+                home.path().display(),
+                path.display()
+            ),
+            "stop it first, or use another home folder (--home DIR)",
+        )
+    })
 }
 
 async fn supervise(home: &Home, config: &Config, output: &Output) -> Result<(), Failure> {
@@ -167,7 +192,6 @@ async fn start(
     signals: &mut Signals,
 ) -> Result<Option<Event>, Failure> {
     let limit = if prompts { Duration::MAX } else { LONGEST_START };
-    home.make_run().map_err(|e| Failure::file("making the folder", &home.run(), &e))?;
     let heard = Rc::new(Heard::bind(home.notify_socket(name))?);
     let program = program(name)?;
     let mut command = Command::new(&program);
@@ -254,6 +278,10 @@ async fn stop_one(service: &mut Service, signals: &mut Signals, output: &Output)
     if let Some(pid) = service.child.id().and_then(|pid| i32::try_from(pid).ok()) {
         kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| system(&format!("stopping {name}"), &e.into()))?;
     }
+    let (limit, lost) = match name {
+        "sealtape-keyd" => (LONGEST_KEYD_STOP, "the last entries of the custody log have no checkpoint yet"),
+        _ => (LONGEST_STOP, "what it had not synchronised is lost"),
+    };
     let start = Instant::now();
     let mut reminder = interval(Duration::from_secs(10));
     reminder.reset();
@@ -271,8 +299,8 @@ async fn stop_one(service: &mut Service, signals: &mut Signals, output: &Output)
                 };
             }
             _ = reminder.tick() => {
-                if start.elapsed() > LONGEST_STOP {
-                    break format!("{name} did not stop within {} s", LONGEST_STOP.as_secs());
+                if start.elapsed() > limit {
+                    break format!("{name} did not stop within {} s", limit.as_secs());
                 }
                 output.note(&format!("waiting for {name} to stop; interrupt again to kill it"));
             }
@@ -282,7 +310,7 @@ async fn stop_one(service: &mut Service, signals: &mut Signals, output: &Output)
     service.child.kill().await.map_err(waiting)?;
     Err(Failure::new(
         Exit::Stopped,
-        format!("{killed}, and was killed: what it had not synchronised is lost"),
+        format!("{killed}, and was killed: {lost}"),
         "look at the drives after the next start: sealtape drive status",
     ))
 }

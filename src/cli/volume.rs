@@ -1,6 +1,8 @@
 //! `volume …`: what operators do with volumes.
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
@@ -8,14 +10,17 @@ use sealtape_kms::protocol::{
     GenerationState, KeyState, LabelOrder as TicketOrder, VolumeKind, VolumeState, VolumeSummary, VolumeView,
 };
 
-use super::drive::show;
+use super::drive::{Catalogue, show};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Bar;
 use super::table::{bytes, fields, or_dash, table};
 use crate::control::client::Client;
-use crate::control::{EndOfData, LabelOrder, LabelReport, Overwrite, VerifyReport};
+use crate::control::{ControlError, EndOfData, ErrorCode, LabelOrder, LabelReport, Overwrite, VerifyReport};
 use crate::service::home::Home;
+
+/// How long a busy drive is tried again.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Label, load, list and verify volumes.
 #[derive(Debug, Subcommand)]
@@ -119,13 +124,16 @@ impl Volume {
             Self::Load { drive, image } => {
                 let image = image.map(absolute).transpose()?;
                 let mut bar = Bar::new(output, "loading");
-                let status = data()?.load(&drive, image.as_deref(), &mut |p| bar.show(p))?;
+                let mut data = data()?;
+                let mut status = patiently(|| data.load(&drive, image.as_deref(), &mut |p| bar.show(p)))?;
                 drop(bar);
+                Catalogue::new(home).complete(std::slice::from_mut(&mut status));
                 output.value(&status, show)
             }
             Self::Unload { drive } => {
                 let mut bar = Bar::new(output, "unloading");
-                let status = data()?.unload(&drive, &mut |p| bar.show(p))?;
+                let mut data = data()?;
+                let status = patiently(|| data.unload(&drive, &mut |p| bar.show(p)))?;
                 drop(bar);
                 output.value(&status, |_| String::new())?;
                 output.note(&format!("drive {drive}: unloaded"));
@@ -133,12 +141,18 @@ impl Volume {
             }
             Self::Verify { drive } => {
                 let mut bar = Bar::new(output, "verifying");
-                let report = data()?.verify(&drive, &mut |p| bar.show(p))?;
+                let mut data = data()?;
+                let mut report = patiently(|| data.verify(&drive, &mut |p| bar.show(p)))?;
                 drop(bar);
+                report.label = report.label.or_else(|| Catalogue::new(home).label(report.volume));
                 output.value(&report, verified)?;
                 verdict(&report)
             }
-            Self::Acknowledge { drive } => output.value(&data()?.acknowledge(&drive)?, show),
+            Self::Acknowledge { drive } => {
+                let mut status = data()?.acknowledge(&drive)?;
+                Catalogue::new(home).complete(std::slice::from_mut(&mut status));
+                output.value(&status, show)
+            }
             Self::Retire { volume, reason } => set_state(&keyd(), output, volume, VolumeState::Retired, reason),
             Self::Reinstate { volume, reason } => set_state(&keyd(), output, volume, VolumeState::Active, reason),
         }
@@ -150,17 +164,32 @@ impl Label {
         let overwrite = self.overwrite.unwrap_or(Overwrite::Nothing);
         let ticket = keyd.authorize_label(TicketOrder {
             unit: self.drive.clone(),
-            label: self.label,
-            barcode: self.barcode,
+            label: self.label.clone(),
+            barcode: self.barcode.clone(),
             pool: self.pool,
             partitions: self.partitions,
             relabel: matches!(overwrite, Overwrite::Volume(_)),
         })?;
         let order = LabelOrder { ticket: ticket.ticket.0, overwrite };
         let mut bar = Bar::new(output, "labelling");
-        let report = data.label(&self.drive, order, &mut |p| bar.show(p))?;
+        let mut report = patiently(|| data.label(&self.drive, order.clone(), &mut |p| bar.show(p)))?;
         drop(bar);
+        // The data path knows what stands on the medium only; the ticket was for these.
+        report.label = Some(self.label);
+        report.barcode = self.barcode;
         output.value(&report, labelled)
+    }
+}
+
+/// Tries again for a moment while the drive is busy: a program that has closed the node and ended is seen to be gone only a
+/// little later, and `tar …; sealtape volume unload …` has to work without a sleep between.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ControlError>) -> Result<T, ControlError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.code == ErrorCode::Busy && start.elapsed() < GRACE => thread::sleep(GRACE / 20),
+            other => return other,
+        }
     }
 }
 
@@ -171,8 +200,10 @@ fn set_state(
     state: VolumeState,
     reason: String,
 ) -> Result<(), Failure> {
-    keyd.set_volume_state(&volume, state, reason)?;
-    output.value(&keyd.show_volume(volume)?, view)
+    // By its UUID: a label names an active volume only.
+    let uuid = keyd.show_volume(volume)?.volume.to_string();
+    keyd.set_volume_state(&uuid, state, reason)?;
+    output.value(&keyd.show_volume(uuid)?, view)
 }
 
 /// The data path has another working folder.

@@ -14,7 +14,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::seal::Refusal;
-pub use open::{OpenedStream, open};
+pub use open::{Behind, OpenedStream, open, open_before};
 pub use seal::{NewStream, SealedStream, seal};
 
 /// Why a stream was not sealed or opened to its end.

@@ -23,6 +23,15 @@ pub struct OpenedStream {
     pub plain_bytes: u64,
 }
 
+/// What may stand behind the final record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// Nothing: a file, or a pipe.
+    Nothing,
+    /// Zero bytes: programs that store a stream in blocks of one length fill up the last one, and hand it back so.
+    Padding,
+}
+
 /// Opens `input`, asking `keys` for the data key once the head is read. `progress` is told the bytes of plaintext
 /// that were written so far.
 ///
@@ -31,6 +40,20 @@ pub struct OpenedStream {
 pub fn open<E: From<FilterError>>(
     input: &mut impl Read,
     output: &mut impl Write,
+    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<GenerationKeys, E>,
+    progress: impl FnMut(u64),
+) -> Result<OpenedStream, E> {
+    open_before(input, output, Behind::Nothing, keys, progress)
+}
+
+/// [`open`], for a stream that may come back with padding behind it.
+///
+/// # Errors
+/// As [`open`]; any byte but zero behind the final record is refused in both cases.
+pub fn open_before<E: From<FilterError>>(
+    input: &mut impl Read,
+    output: &mut impl Write,
+    behind: Behind,
     keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<GenerationKeys, E>,
     mut progress: impl FnMut(u64),
 ) -> Result<OpenedStream, E> {
@@ -70,9 +93,21 @@ pub fn open<E: From<FilterError>>(
     }
     output.flush().map_err(FilterError::Write)?;
     let records = chain.object();
-    match read_full(input, &mut [0]).map_err(FilterError::Read)? {
-        0 => Ok(OpenedStream { volume, records, plain_bytes }),
-        _ => Err(refuse(Place::Record(records), Refusal::TrailingData).into()),
+    match ends(input, behind)? {
+        true => Ok(OpenedStream { volume, records, plain_bytes }),
+        false => Err(refuse(Place::Record(records), Refusal::TrailingData).into()),
+    }
+}
+
+/// Reads to the end of `input`; whether only what may stand there does.
+fn ends(input: &mut impl Read, behind: Behind) -> Result<bool, FilterError> {
+    let mut rest = [0; 4096];
+    loop {
+        match (read_full(input, &mut rest).map_err(FilterError::Read)?, behind) {
+            (0, _) => return Ok(true),
+            (have, Behind::Padding) if rest[..have].iter().all(|byte| *byte == 0) => {}
+            (_, Behind::Padding | Behind::Nothing) => return Ok(false),
+        }
     }
 }
 

@@ -3,7 +3,7 @@ use std::io::Cursor;
 use sealtape_kms::secret::DataKey;
 
 use super::*;
-use crate::seal::{Compression, GenerationKeys, GenerationScope, Suite};
+use crate::seal::{Compression, GenerationKeys, GenerationRecord, GenerationScope, Refusal, Suite};
 
 fn keys(suite: Suite) -> GenerationKeys {
     let scope = GenerationScope { volume: Uuid::from_u128(7), partition: 0, generation: 1, suite };
@@ -118,6 +118,17 @@ fn what_was_changed_is_refused_at_its_record() {
     let mut trailing = stream.clone();
     trailing.push(0);
     assert_eq!(refused(&trailing), (plain.len(), "trailing-data"));
+    // Who stores it in blocks of one length may hand zeros back, and nothing else.
+    trailing.resize(stream.len() + 100_000, 0);
+    let padded = |bytes: &[u8]| {
+        let keys = |_: &_, generation: &GenerationRecord| Ok::<_, FilterError>(keys(generation.scope.suite));
+        open_before(&mut Cursor::new(bytes), &mut std::io::sink(), Behind::Padding, keys, |_| {})
+    };
+    assert_eq!(padded(&trailing).unwrap().plain_bytes, plain.len() as u64);
+    assert_eq!(padded(&stream).unwrap().records, 4);
+    *trailing.last_mut().unwrap() = 1;
+    assert!(matches!(padded(&trailing), Err(FilterError::Refused { refusal: Refusal::TrailingData, .. })));
+    assert!(matches!(padded(&with(&[0, 1, 2])), Err(FilterError::Refused { refusal: Refusal::NoFinal, .. })));
 
     let mut flipped = stream.clone();
     flipped[at[1] + 500] ^= 1;

@@ -15,8 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::seal::opener::{CipherCache, check_record};
 use crate::seal::{
-    Chain, GenerationKeys, GenerationRecord, LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, VolumeKind, VolumeLabel,
-    open_record,
+    Chain, GenerationKeys, GenerationRecord, LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, VolumeLabel, open_record,
 };
 use crate::volume::BeginningOfPartition;
 use crate::volume::identity::{HIDDEN_FILEMARKS, HIDDEN_OBJECTS, RawObject, SealedBeginning, classify};
@@ -290,7 +289,7 @@ impl Reader<'_> {
         self.drive.locate(Position { partition, object: 0 }).map_err(|e| self.failed(e))?;
         let mut buffer = vec![0; crate::seal::generation::MAX_GENERATION_LEN + 1];
         let drive = &mut *self.drive;
-        let classified = classify(|| match drive.read(&mut buffer) {
+        let classified = classify(partition, || match drive.read(&mut buffer) {
             Ok(ReadOutcome::Block { length }) => Ok(RawObject::Block(buffer[..length.min(buffer.len())].to_vec())),
             Ok(ReadOutcome::Filemark) => Ok(RawObject::Filemark),
             Ok(ReadOutcome::EndOfData | ReadOutcome::EndOfPartition) => Ok(RawObject::EndOfData),
@@ -312,12 +311,6 @@ impl Reader<'_> {
                 return Err(self.refused(label.volume, "generation record".into(), refusal));
             }
         };
-        if beginning.label.kind != VolumeKind::Tape {
-            return Err(self.refused(beginning.label.volume, "label".into(), Refusal::WrongKind));
-        }
-        if beginning.label.partition != partition {
-            return Err(self.refused(beginning.label.volume, "label".into(), Refusal::WrongPartition));
-        }
         debug_assert_eq!(beginning.label_block.len(), LABEL_LEN);
         Ok(beginning)
     }

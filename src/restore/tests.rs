@@ -7,6 +7,7 @@ use sealtape_kms::secret::DataKey;
 use super::*;
 use crate::seal::{
     Compression, GenerationScope, Link, PlainRecord, RecordKind, RecordMark, SessionId, SessionSealer, Suite,
+    VolumeKind,
 };
 
 const SCOPE: GenerationScope =
@@ -100,7 +101,7 @@ fn sealed(path: &Path) -> Vec<Vec<u8>> {
 }
 
 #[derive(Default)]
-struct Files(Vec<(u64, Vec<u8>)>);
+struct Files(TapeFiles);
 
 impl Sink for Files {
     fn write(&mut self, file: u64, plain: &[u8]) -> io::Result<()> {
@@ -116,7 +117,9 @@ impl Sink for Files {
     }
 }
 
-fn run(path: &Path, selection: Selection, key: u8) -> (Vec<(u64, Vec<u8>)>, Result<Restored, RestoreError>) {
+type TapeFiles = Vec<(u64, Vec<u8>)>;
+
+fn run(path: &Path, selection: Selection, key: u8) -> (TapeFiles, Result<Restored, RestoreError>) {
     let mut files = Files::default();
     let mut drive = drive(path, OpenMode::ReadOnly);
     let outcome = restore(&mut drive, "t.tape", selection, |_, _| Ok(keys(key)), &mut files, |_| {});

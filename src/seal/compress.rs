@@ -109,6 +109,8 @@ pub(super) fn shrink(wanted: Compression, buffer: &mut Vec<u8>, start: usize) ->
 /// Expands `stored` to exactly `output.len()` bytes.
 pub(super) fn expand(how: Compression, stored: &[u8], output: &mut [u8]) -> Result<(), Refusal> {
     let length = match how {
+        // The decompressor would go on over further frames; a record holds exactly one.
+        Compression::ZSTD if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) => None,
         Compression::ZSTD => SCRATCH.with_borrow_mut(|scratch| {
             if scratch.unzstd.is_none() {
                 scratch.unzstd = zstd::bulk::Decompressor::new().ok();

@@ -54,6 +54,13 @@ impl RecordKind {
         }
     }
 
+    fn is_of_stream(self) -> bool {
+        match self {
+            Self::TapeBlock => false,
+            Self::StreamBlock | Self::StreamFinal => true,
+        }
+    }
+
     fn byte(self) -> u8 {
         match self {
             Self::TapeBlock => 0,
@@ -128,16 +135,20 @@ impl Header {
         self.stored_len as usize + OVERHEAD
     }
 
-    /// Reads a header's 96 bytes: magic, version, kind, suite, compression, reserved bytes and lengths, in the
-    /// order of the specification. The CRC is not among them ([`parse_record`] checks it first).
-    pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, Refusal> {
+    /// Reads a header's 96 bytes: magic, version, kind, suite (known, and the generation's), compression, reserved bytes
+    /// and lengths, in the order of the specification. The CRC is not among them ([`parse_record`] checks it first).
+    pub fn parse(bytes: &[u8; HEADER_LEN], stream: bool, generation_suite: Suite) -> Result<Self, Refusal> {
         check_magic(bytes)?;
         let u32_at = |at: usize| u32::from_be_bytes(array(bytes, at));
         let u64_at = |at: usize| u64::from_be_bytes(array(bytes, at));
-        let kind = RecordKind::from_byte(bytes[5]).ok_or(Refusal::WrongKind)?;
+        let kind = RecordKind::from_byte(bytes[5]).filter(|kind| kind.is_of_stream() == stream);
+        let kind = kind.ok_or(Refusal::WrongKind)?;
         let suite = Suite(bytes[6]);
         if !suite.is_known() {
             return Err(Refusal::UnknownSuite);
+        }
+        if suite != generation_suite {
+            return Err(Refusal::SuiteMismatch);
         }
         let compression = Compression(bytes[7]);
         if !compression.is_known() {
@@ -186,35 +197,33 @@ impl Header {
     }
 }
 
-/// Parses a whole block as a record: length, magic, version, CRC, then the header.
-pub fn parse_record(block: &[u8]) -> Result<Header, Refusal> {
-    let Some(header) = block.first_chunk::<HEADER_LEN>() else {
-        // A short block without the magic is clear text, and worth the better name.
-        return Err(if block.starts_with(MAGIC) { Refusal::Truncated } else { Refusal::BadMagic });
-    };
-    check_magic(header)?;
-    if block.len() < OVERHEAD {
+/// Parses a whole block as a record of a stream or tape whose generation has this suite: magic, version, length, CRC,
+/// then the header.
+pub fn parse_record(block: &[u8], stream: bool, generation_suite: Suite) -> Result<Header, Refusal> {
+    // A short block without the magic is clear text and worth the better name; one of another version may be short.
+    check_magic(block)?;
+    let Some(header) = block.first_chunk::<HEADER_LEN>().filter(|_| block.len() >= OVERHEAD) else {
         return Err(Refusal::Truncated);
-    }
+    };
     let (body, crc) = block.split_at(block.len() - 4);
     if crc32c::crc32c(body).to_be_bytes() != crc {
         return Err(Refusal::BadCrc);
     }
-    let header = Header::parse(header)?;
+    let header = Header::parse(header, stream, generation_suite)?;
     if header.record_len() != block.len() {
         return Err(Refusal::BadLengths);
     }
     Ok(header)
 }
 
-fn check_magic(header: &[u8; HEADER_LEN]) -> Result<(), Refusal> {
-    if &header[..4] != MAGIC {
-        return Err(Refusal::BadMagic);
+/// Magic and version, which every version begins with.
+pub(super) fn check_magic(block: &[u8]) -> Result<(), Refusal> {
+    let version = block.strip_prefix(MAGIC).ok_or(Refusal::BadMagic)?.first();
+    match version {
+        Some(&VERSION) => Ok(()),
+        Some(_) => Err(Refusal::UnknownVersion),
+        None => Err(Refusal::Truncated),
     }
-    if header[4] != VERSION {
-        return Err(Refusal::UnknownVersion);
-    }
-    Ok(())
 }
 
 fn array<const N: usize>(bytes: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
@@ -250,18 +259,18 @@ mod tests {
                 object: places[2],
                 filemarks: places[3],
             };
-            prop_assert_eq!(Header::parse(&header.encode()), Ok(header));
+            prop_assert_eq!(Header::parse(&header.encode(), kind != 0, Suite(suite)), Ok(header));
         }
 
         #[test]
         fn any_block_is_parsed_or_refused(mut block in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = parse_record(&block);
+            let _ = parse_record(&block, false, Suite::AES_256_GCM_SIV);
             if block.len() >= HEADER_LEN {
                 block[..5].copy_from_slice(b"SLTR\x01");
                 let crc = crc32c::crc32c(&block[..block.len() - 4]).to_be_bytes();
                 let end = block.len();
                 block[end - 4..].copy_from_slice(&crc);
-                let _ = parse_record(&block);
+                let _ = parse_record(&block, false, Suite::AES_256_GCM_SIV);
             }
         }
     }

@@ -17,6 +17,8 @@ use super::label::{LABEL_LEN, VolumeKind, VolumeLabel};
 use super::refusal::Refusal;
 use super::suite::Suite;
 
+/// Shortest generation record, in bytes: one without stanzas.
+pub const MIN_GENERATION_LEN: usize = FIXED_LEN + MAC_LEN + 4;
 /// Longest generation record, in bytes.
 pub const MAX_GENERATION_LEN: usize = 1 << 16;
 /// Most stanzas in one record.
@@ -99,7 +101,7 @@ impl GenerationRecord {
     /// The first check of the specification that fails.
     pub fn parse(block: &[u8], label: &VolumeLabel) -> Result<Self, Refusal> {
         let damaged = Refusal::DamagedGeneration;
-        if !(FIXED_LEN + MAC_LEN + 4..=MAX_GENERATION_LEN).contains(&block.len()) || !block.starts_with(MAGIC) {
+        if !(MIN_GENERATION_LEN..=MAX_GENERATION_LEN).contains(&block.len()) || !block.starts_with(MAGIC) {
             return Err(damaged);
         }
         if block[4] != VERSION {

@@ -25,17 +25,7 @@ pub struct OpenedRecord {
 /// # Errors
 /// The first check of the specification that fails.
 pub fn check_record(block: &[u8], scope: &GenerationScope, stream: bool, chain: &Chain) -> Result<Header, Refusal> {
-    let header = parse_record(block)?;
-    let kind_fits = match header.kind {
-        RecordKind::TapeBlock => !stream,
-        RecordKind::StreamBlock | RecordKind::StreamFinal => stream,
-    };
-    if !kind_fits {
-        return Err(Refusal::WrongKind);
-    }
-    if header.suite != scope.suite {
-        return Err(Refusal::SuiteMismatch);
-    }
+    let header = parse_record(block, stream, scope.suite)?;
     if header.partition != scope.partition {
         return Err(Refusal::WrongPartition);
     }

@@ -21,7 +21,7 @@ use crate::control::{
     VerifyReport, Volume, Window,
 };
 use crate::pipeline::{SealPool, WindowLimits};
-use crate::unit::st::{Activity, StNode, StOptions};
+use crate::unit::st::{Activity, InUse, StNode, StOptions};
 use crate::unit::{self, LabelRequest, SealedTape, UnitOptions, UnitStatus, UnsynchronisedMark};
 use crate::volume::Access;
 
@@ -145,9 +145,18 @@ impl Drive {
         Ok(Self { name, raw, unit, node, paths: Mutex::new(None), seen: Mutex::new(seen), limits })
     }
 
-    /// Uses the drive while no program has its node open; what went wrong is remembered for the status.
+    /// Uses the drive while no program has its node open, to change what is loaded.
     fn idle<R>(&self, serve: impl FnOnce(&Self) -> Result<R, ControlError>) -> Result<R, ControlError> {
-        let result = self.node.with_idle_drive(|_| serve(self)).map_err(|in_use| {
+        self.done(self.node.with_idle_drive(|_| serve(self)))
+    }
+
+    /// Uses the medium while no program has the node open, and puts it back where it stood.
+    fn idle_medium<R>(&self, serve: impl FnOnce(&Self) -> Result<R, ControlError>) -> Result<R, ControlError> {
+        self.done(self.node.with_idle_medium(|_| serve(self)))
+    }
+
+    fn done<R>(&self, result: Result<Result<R, ControlError>, InUse>) -> Result<R, ControlError> {
+        let result = result.map_err(|in_use| {
             ControlError::new(
                 ErrorCode::Busy,
                 format!("drive {}: process {} has its node open", self.name, in_use.pid),
@@ -443,7 +452,7 @@ impl DataPath for Drives {
     fn verify(&self, drive: &str, observer: &Observer) -> Result<VerifyReport, ControlError> {
         let drive = self.find(drive)?;
         let begun = Instant::now();
-        drive.idle(|drive| {
+        drive.idle_medium(|drive| {
             let mut unit = drive.unit.lock();
             verify::verify(&mut unit, &drive.name, begun, observer).map_err(|error| match error {
                 verify::Stopped::Cancelled => ControlError::new(
@@ -458,7 +467,7 @@ impl DataPath for Drives {
 
     fn acknowledge(&self, drive: &str) -> Result<DriveStatus, ControlError> {
         let drive = self.find(drive)?;
-        drive.idle(|drive| match drive.unit.lock().acknowledge() {
+        drive.idle_medium(|drive| match drive.unit.lock().acknowledge() {
             Some(_) => Ok(()),
             None => Err(ControlError::new(
                 ErrorCode::BadRequest,

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use sealtape_kms::pkcs11::PinSource as Source;
@@ -26,9 +26,20 @@ pub fn source(home: &Home, configured: &PinSource) -> Source {
     }
 }
 
-/// Asks on the terminal, once.
+/// Asks on the terminal, once: the PKCS#11 worker may have to be started again, at the end of the service too, and nobody
+/// may be there then. The answer is kept in a page like those of the keys.
 pub fn prompt() -> Source {
-    Source::Prompt(Arc::new(ask))
+    let answer: Mutex<Option<Pin>> = Mutex::new(None);
+    Source::Prompt(Arc::new(move |token: &str| {
+        let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let pin = match answer.take() {
+            Some(pin) => pin,
+            None => ask(token)?,
+        };
+        let copy = Pin::copy_from(pin.expose())?;
+        *answer = Some(pin);
+        Ok(copy)
+    }))
 }
 
 /// A systemd credential. Its folder is guarded by the service manager, which shows its access list as permissions of the

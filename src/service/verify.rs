@@ -22,8 +22,17 @@ impl From<DriveError> for Stopped {
     }
 }
 
-/// Verifies every partition, and leaves the host at the beginning.
+/// Verifies every partition. A host whose records were lost is not thought to have moved by this.
 pub fn verify(
+    unit: &mut SealedTape,
+    drive: &str,
+    begun: Instant,
+    observer: &Observer,
+) -> Result<VerifyReport, Stopped> {
+    unit.keeping_writes_blocked(|unit| verify_volume(unit, drive, begun, observer))
+}
+
+fn verify_volume(
     unit: &mut SealedTape,
     drive: &str,
     begun: Instant,

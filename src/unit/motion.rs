@@ -29,6 +29,22 @@ impl SealedTape {
         }
     }
 
+    /// Moves the tape for somebody else than the host: if the host's writes fail until it moves, they go on to fail.
+    pub fn keeping_writes_blocked<R>(&mut self, serve: impl FnOnce(&mut Self) -> R) -> R {
+        let (blocked, marked) = (self.write_blocked.clone(), self.mark.is_set());
+        let result = serve(self);
+        if self.write_blocked.is_none() {
+            self.write_blocked = blocked;
+            if marked
+                && self.write_blocked.is_some()
+                && let Err(error) = self.set_mark()
+            {
+                tracing::error!(drive = %self.name, %error, "the mark of unsynchronised records was lost");
+            }
+        }
+        result
+    }
+
     /// Asks the drive where it stands and takes that for the host's position.
     pub(super) fn ask_position(&mut self) {
         let report = self.drive().read_position();

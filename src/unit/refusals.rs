@@ -77,6 +77,18 @@ fn security(additional: AdditionalSense, message: impl Into<String>) -> DriveErr
 /// Acknowledged records were lost: deferred, MEDIUM or HARDWARE ERROR, neither EOM nor VALID, so that `st` answers
 /// EIO and never counts wrong (field notes 3a).
 pub(super) fn deferred(error: &DriveError, lost: u64) -> DriveError {
+    let what = format!("{lost} acknowledged records or filemarks were not written");
+    lost_records(error, &format!("{what}: {}; the medium ends before them", error.message))
+}
+
+/// What the drive had accepted since the last synchronising command may be lost: deferred, as above.
+pub(super) fn lost_in_drive(error: &DriveError, unsynchronised: u64) -> DriveError {
+    let what =
+        format!("up to {unsynchronised} acknowledged records or filemarks that were not yet synchronised are lost");
+    lost_records(error, &format!("{what}: {}", error.message))
+}
+
+fn lost_records(error: &DriveError, what: &str) -> DriveError {
     let (key, additional) = match error.sense.key {
         SenseKey::MEDIUM_ERROR | SenseKey::VOLUME_OVERFLOW | SenseKey::DATA_PROTECT => {
             (SenseKey::MEDIUM_ERROR, AdditionalSense::WRITE_ERROR)
@@ -86,10 +98,6 @@ pub(super) fn deferred(error: &DriveError, lost: u64) -> DriveError {
     let mut sense = Sense::new(key, additional);
     sense.flags.deferred = true;
     let kind = if key == SenseKey::MEDIUM_ERROR { DriveErrorKind::Medium } else { DriveErrorKind::Hardware };
-    let message = format!(
-        "{lost} acknowledged records or filemarks were not written: {}; the medium ends before them. Rewind or locate, \
-         and repeat the backup from its last synchronised point",
-        error.message
-    );
+    let message = format!("{what}. Rewind or locate, and repeat the backup from its last synchronised point");
     DriveError { source: error.source.clone(), ..DriveError::new(kind, message).with_sense(sense) }
 }

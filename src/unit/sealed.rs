@@ -366,7 +366,7 @@ impl SealedTape {
         let mut drive = self.drive.lock().unwrap_or_else(PoisonError::into_inner);
         drive.locate(Position { partition, object: 0 })?;
         let mut buffer = vec![0; crate::seal::generation::MAX_GENERATION_LEN + 1];
-        classify(|| match drive.read(&mut buffer) {
+        classify(partition, || match drive.read(&mut buffer) {
             Ok(ReadOutcome::Block { length }) => Ok(RawObject::Block(buffer.get(..length).unwrap_or(&buffer).to_vec())),
             Ok(ReadOutcome::Filemark) => Ok(RawObject::Filemark),
             Ok(ReadOutcome::EndOfData | ReadOutcome::EndOfPartition) => Ok(RawObject::EndOfData),
@@ -436,9 +436,6 @@ impl SealedTape {
         sealed: &SealedBeginning,
     ) -> Result<(PartitionState, Option<KnownEnd>, KeyRights), KeyRefusal> {
         let SealedBeginning { label, label_block, generation, generation_block } = sealed;
-        if label.partition != partition {
-            return Err(KeyRefusal::new(KeyRefusalKind::Integrity, Refusal::WrongPartition.to_string()));
-        }
         let loaded_volume = self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref());
         if loaded_volume.is_some_and(|first| first.volume != label.volume) {
             return Err(KeyRefusal::new(KeyRefusalKind::Integrity, "its partitions belong to different volumes"));

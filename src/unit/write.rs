@@ -90,12 +90,24 @@ impl SealedTape {
 
     /// Carries out what a filemark (or an erasure) at this place needs before it.
     pub(super) fn prepare_filemark(&mut self) -> Result<(), DriveError> {
-        match self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_filemark() {
-            None | Some(WritePlan::Continue | WritePlan::OpenSession { .. }) => Ok(()),
-            Some(WritePlan::NewGeneration) => self.write_new_generation(),
-            Some(WritePlan::ConfirmBefore) => self.confirm_before(),
-            Some(WritePlan::NotAtEndOfData) => Err(self.not_at_end_of_data()),
+        // Each round brings the plan further: confirm, then tell the catalogue.
+        for _ in 0..3 {
+            match self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_filemark() {
+                None | Some(WritePlan::Continue) => return Ok(()),
+                Some(WritePlan::NewGeneration) => self.write_new_generation()?,
+                Some(WritePlan::ConfirmBefore) => self.confirm_before()?,
+                Some(WritePlan::NotAtEndOfData) => return Err(self.not_at_end_of_data()),
+                Some(WritePlan::OpenSession { link, filemarks, after_ordinal }) => {
+                    self.confirm_drive_position()?;
+                    self.open_session(link, filemarks, after_ordinal)?;
+                    if let Some(state) = self.state_mut() {
+                        state.end_session();
+                    }
+                    return Ok(());
+                }
+            }
         }
+        Err(refusals::locked("the place of the filemark could not be confirmed"))
     }
 
     /// Everything that was acknowledged stands on the medium when this returns.
@@ -422,7 +434,17 @@ impl SealedTape {
             .map_err(|text| DriveError::new(DriveErrorKind::IllegalRequest, text))?;
         let mut drive = self.drive();
         let place = Position { partition, object: GENERATION_RECORD };
-        drive.locate(place)?;
+        match drive.locate(place) {
+            // Labelling was cut short before the filemark that follows the label.
+            Err(error) if error.kind == DriveErrorKind::EndOfData => drive.write_filemarks(1, false).map(drop)?,
+            located => located?,
+        }
+        if drive.read_position()?.position != place {
+            return Err(DriveError::new(
+                DriveErrorKind::Medium,
+                format!("drive {}: more than a filemark is missing before the generation record", self.name),
+            ));
+        }
         drive.write(&block)?;
         drive.write_filemarks(0, false)?;
         drive.locate(place)?;
@@ -471,24 +493,25 @@ impl SealedTape {
         error
     }
 
-    /// A command of the drive failed, of which the host is told at once.
+    /// A command of the drive failed, of which the host is told at once. A deferred error is about what the drive had
+    /// accepted before: that is lost, as it may be after a reset.
     pub(super) fn drive_failed(&mut self, error: DriveError) -> DriveError {
+        let deferred = error.sense.flags.deferred;
         if let Some(loaded) = self.loaded.as_mut() {
-            if error.position_lost() {
+            if error.position_lost() || deferred {
                 loaded.position_known = false;
             }
             if let Some(state) = loaded.state_mut() {
                 state.end_session();
-                if error.position_lost() {
+                if error.position_lost() || deferred {
                     state.lose_position();
                 }
             }
         }
-        let lost_in_drive =
-            matches!(error.kind, DriveErrorKind::Reset | DriveErrorKind::Transport) && self.mark.is_set();
-        if lost_in_drive && self.write_blocked.is_none() {
+        let lost_in_drive = deferred || matches!(error.kind, DriveErrorKind::Reset | DriveErrorKind::Transport);
+        if lost_in_drive && self.mark.is_set() && self.write_blocked.is_none() {
             // What the drive had buffered may be gone: nothing may follow it as if it stood there.
-            self.write_blocked = Some(refusals::deferred(&error, 0));
+            self.write_blocked = Some(refusals::lost_in_drive(&error, self.unsynchronised_objects));
         }
         error
     }

@@ -1,6 +1,6 @@
 //! What stands at the beginning of a partition.
 
-use crate::seal::{GenerationRecord, LABEL_LEN, Refusal, VolumeLabel};
+use crate::seal::{GenerationRecord, LABEL_LEN, Refusal, VolumeKind, VolumeLabel};
 
 /// Objects before the host's first: label, filemark, generation record.
 pub const HIDDEN_OBJECTS: u64 = 3;
@@ -29,7 +29,7 @@ pub enum BeginningOfPartition {
     Blank,
     /// Something that Sealtape did not write.
     Foreign,
-    /// A label that cannot be believed, or that the drive cannot read.
+    /// A label that cannot be believed, that belongs elsewhere, or that the drive cannot read.
     Unreadable(Refusal),
     /// A label alone: its generation record is missing or damaged, as a cut while it was written leaves it.
     LabelOnly {
@@ -58,12 +58,18 @@ pub struct SealedBeginning {
 }
 
 /// Classifies object 0; `Ok` when the objects behind it have to be looked at.
-fn label_of(object: &RawObject) -> Result<(VolumeLabel, [u8; LABEL_LEN]), BeginningOfPartition> {
+fn label_of(object: &RawObject, partition: u8) -> Result<(VolumeLabel, [u8; LABEL_LEN]), BeginningOfPartition> {
     match object {
         RawObject::EndOfData => Err(BeginningOfPartition::Blank),
         RawObject::Filemark => Err(BeginningOfPartition::Foreign),
         RawObject::Unreadable => Err(BeginningOfPartition::Unreadable(Refusal::DamagedLabel)),
         RawObject::Block(block) => match (VolumeLabel::parse(block), block.first_chunk::<LABEL_LEN>()) {
+            (Ok(label), Some(_)) if label.kind != VolumeKind::Tape => {
+                Err(BeginningOfPartition::Unreadable(Refusal::WrongKind))
+            }
+            (Ok(label), Some(_)) if label.partition != partition => {
+                Err(BeginningOfPartition::Unreadable(Refusal::WrongPartition))
+            }
             (Ok(label), Some(bytes)) => Ok((label, *bytes)),
             (Err(Refusal::Foreign), _) => Err(BeginningOfPartition::Foreign),
             (Err(refusal), _) => Err(BeginningOfPartition::Unreadable(refusal)),
@@ -72,13 +78,13 @@ fn label_of(object: &RawObject) -> Result<(VolumeLabel, [u8; LABEL_LEN]), Beginn
     }
 }
 
-/// Classifies the first three objects of a partition. `next` gives one object after the other and is asked for no
+/// Classifies the first three objects of `partition`. `next` gives one object after the other and is asked for no
 /// more than is needed.
 ///
 /// # Errors
 /// Those of `next`.
-pub fn classify<E>(mut next: impl FnMut() -> Result<RawObject, E>) -> Result<BeginningOfPartition, E> {
-    let (label, label_block) = match label_of(&next()?) {
+pub fn classify<E>(partition: u8, mut next: impl FnMut() -> Result<RawObject, E>) -> Result<BeginningOfPartition, E> {
+    let (label, label_block) = match label_of(&next()?, partition) {
         Ok(label) => label,
         Err(other) => return Ok(other),
     };

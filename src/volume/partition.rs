@@ -139,6 +139,11 @@ impl PartitionState {
         if self.before_in_flight {
             return WritePlan::ConfirmBefore;
         }
+        self.plan_session()
+    }
+
+    /// A session here, once the record before this place is known.
+    fn plan_session(&self) -> WritePlan {
         match (self.chain.before(), self.chain.filemarks()) {
             (Before::Beginning, Some(filemarks)) => {
                 WritePlan::OpenSession { link: Link::BEGINNING, filemarks, after_ordinal: 0 }
@@ -150,15 +155,26 @@ impl PartitionState {
         }
     }
 
-    /// What a write of a filemark here needs, `None` for nothing.
+    /// What a write of a filemark here needs, `None` for nothing. Where it removes synchronised data the catalogue has to
+    /// know before, or a cut behind it would look like a tape that somebody cut short: a session is opened for that, in
+    /// which nothing is sealed.
     pub fn plan_filemark(&self) -> Option<WritePlan> {
-        if self.generation.is_none() {
-            return Some(WritePlan::NewGeneration);
+        let Some(generation) = &self.generation else { return Some(WritePlan::NewGeneration) };
+        if let Some(plan) = self.plan_overwrite() {
+            return Some(plan);
+        }
+        let object = self.chain.object();
+        let shortens = !self.at_end_of_data && generation.known_end.is_some_and(|end| end.object > object);
+        if self.before_in_flight {
+            return shortens.then_some(WritePlan::ConfirmBefore);
         }
         // Without the record before, the catalogue could not be told afterwards what stands on the medium.
-        let known = self.before_in_flight
-            || matches!(self.chain.before(), Before::Beginning | Before::Record(_)) && self.chain.filemarks().is_some();
-        self.plan_overwrite().or((!known).then_some(WritePlan::ConfirmBefore))
+        match self.plan_session() {
+            WritePlan::OpenSession { link, filemarks, after_ordinal } => {
+                shortens.then_some(WritePlan::OpenSession { link, filemarks, after_ordinal })
+            }
+            other => Some(other),
+        }
     }
 
     fn plan_overwrite(&self) -> Option<WritePlan> {

@@ -42,9 +42,14 @@ pub(crate) struct End {
     pub(crate) last_record: (u64, [u8; 16]),
 }
 
-/// Every case.
+/// Every case of the corpus.
 pub(crate) fn cases() -> Vec<Case> {
-    let cases = json("tests/corpus/cases.json");
+    cases_of("tests/corpus/cases.json")
+}
+
+/// The cases of a list: a path in the repository, or an absolute one.
+pub(crate) fn cases_of(list: &str) -> Vec<Case> {
+    let cases = json(list);
     cases.as_array().expect("a list of cases").iter().map(case).collect()
 }
 

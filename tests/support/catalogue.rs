@@ -12,6 +12,7 @@ use sealtape::volume::{
 use sealtape_kms::secret::DataKey;
 use uuid::Uuid;
 
+#[derive(Clone)]
 struct Generation {
     key: [u8; 32],
     key_id: Uuid,
@@ -21,6 +22,7 @@ struct Generation {
     end: Option<KnownEnd>,
 }
 
+#[derive(Clone)]
 struct Inner {
     generations: BTreeMap<(Uuid, u8, u32), Generation>,
     suite: Suite,
@@ -48,6 +50,11 @@ impl Catalogue {
             incidents: Vec::new(),
             loads: 0,
         })))
+    }
+
+    /// A catalogue of its own that knows what this one knows now: what a power cut at this moment leaves.
+    pub fn snapshot(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
     }
 
     pub fn set_away(&self, away: bool) {

@@ -190,7 +190,7 @@ impl Filesystem for NodeFolder {
             OpenAccMode::O_WRONLY => Access::Write,
             OpenAccMode::O_RDWR => Access::ReadWrite,
         };
-        let opener = Opener { pid: request.pid(), uid: request.uid(), gid: request.gid() };
+        let opener = Opener { pid: process_of(request.pid()), uid: request.uid(), gid: request.gid() };
         let nonblocking = flags.0 & libc::O_NONBLOCK != 0;
         drive.open(OpenRequest { opener, access, nonblocking, rewind_at_close }, reply);
     }
@@ -343,5 +343,30 @@ impl Filesystem for NodeFolder {
         reply: ReplyEmpty,
     ) {
         reply.error(FuseErrno::EOPNOTSUPP);
+    }
+}
+
+/// The kernel names the thread that opened; people and their tools know processes. A thread that is gone, or that
+/// another namespace hides, keeps its own number.
+fn process_of(thread: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    group.and_then(|number| number.trim().parse().ok()).unwrap_or(thread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::process_of;
+
+    #[test]
+    fn a_thread_is_told_by_its_process() {
+        let here = || {
+            let own = std::fs::read_link("/proc/thread-self").unwrap();
+            let thread = own.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            assert_ne!(thread, std::process::id());
+            process_of(thread)
+        };
+        assert_eq!(std::thread::spawn(here).join().unwrap(), std::process::id());
+        assert_eq!(process_of(u32::MAX), u32::MAX);
     }
 }

@@ -87,7 +87,7 @@ impl Authority {
                             pool.id,
                             order.partitions,
                             order.relabel,
-                            format!("{actor:?}"),
+                            actor.identity(),
                             expires
                         ],
                     )?;

@@ -145,7 +145,7 @@ impl Authority {
         let limiter = || self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match refusal.code {
             // What cannot be written cannot be entered; and a fault of the log is not made better by more of it.
-            RefusalCode::LogUnwritable | RefusalCode::Damaged => None,
+            RefusalCode::LogUnwritable | RefusalCode::Damaged | RefusalCode::Busy => None,
             RefusalCode::Token | RefusalCode::TokenHung | RefusalCode::TokenMissing | RefusalCode::Internal => {
                 Some(Outcome::Failed)
             }

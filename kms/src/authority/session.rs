@@ -99,8 +99,9 @@ impl Authority {
             let place = (at.volume.to_string(), at.partition, at.generation);
             let confirmed = sql
                 .prepare_cached(
-                    "UPDATE sessions SET confirmed = 1
-                     WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND ordinal = ?4 AND gone = 0",
+                    // One that was gone is back when it was opened before that synchronisation and written to after it.
+                    "UPDATE sessions SET confirmed = 1, gone = 0
+                     WHERE volume = ?1 AND partition = ?2 AND generation = ?3 AND ordinal = ?4",
                 )?
                 .execute(params![place.0, place.1, place.2, end.ordinal])?;
             if confirmed == 0 && end.ordinal > 0 {

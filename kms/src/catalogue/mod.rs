@@ -33,7 +33,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    fn identity(self) -> String {
+    pub(crate) fn identity(self) -> String {
         match self {
             Self::User(uid) => format!("uid:{uid}"),
             Self::Service => "service".into(),

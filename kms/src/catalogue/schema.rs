@@ -119,8 +119,6 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (unit, pool)
     ) STRICT, WITHOUT ROWID;
 
-    CREATE TABLE units (name TEXT PRIMARY KEY, first_seen TEXT NOT NULL, last_volume TEXT) STRICT, WITHOUT ROWID;
-
     CREATE TABLE actors (
         pseudonym TEXT PRIMARY KEY,
         identity TEXT NOT NULL,

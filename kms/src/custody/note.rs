@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ed25519_dalek::{Signature, VerifyingKey};
+use p256::ecdsa::signature::Verifier;
 use sha2::{Digest, Sha256};
 
 use super::base64;
@@ -11,6 +12,11 @@ use super::tree::Hash;
 
 /// Signature type Ed25519 of signed notes.
 const ED25519: u8 = 0x01;
+/// Signature type ECDSA, here over P-256 with SHA-256; signatures and keys are in DER.
+const ECDSA: u8 = 0x02;
+/// What stands before an uncompressed point in the DER of a P-256 public key (RFC 5480).
+const P256_SPKI: &[u8] =
+    b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
 
 /// Why a note or key is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +51,30 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
-    key: VerifyingKey,
+    key: PublicKey,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum PublicKey {
+    Ed25519(VerifyingKey),
+    P256(p256::ecdsa::VerifyingKey),
+}
+
+impl PublicKey {
+    /// Type byte and key, as a verifier key carries them.
+    fn encoded(&self) -> Vec<u8> {
+        match self {
+            Self::Ed25519(key) => [&[ED25519], key.as_bytes().as_slice()].concat(),
+            Self::P256(key) => [&[ECDSA], P256_SPKI, key.to_sec1_point(false).as_bytes()].concat(),
+        }
+    }
+
+    fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519(key) => Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(text, &s).is_ok()),
+            Self::P256(key) => p256::ecdsa::Signature::from_der(signature).is_ok_and(|s| key.verify(text, &s).is_ok()),
+        }
+    }
 }
 
 fn name_ok(name: &str) -> bool {
@@ -53,17 +82,32 @@ fn name_ok(name: &str) -> bool {
 }
 
 impl VerifierKey {
-    /// The key `public` under `name`.
+    fn named(name: impl Into<String>, key: PublicKey) -> Result<Self, NoteError> {
+        let name = name.into();
+        if name_ok(&name) {
+            Ok(Self { name, key })
+        } else {
+            Err(NoteError::Key("the name is empty or holds a space or plus sign"))
+        }
+    }
+
+    /// The Ed25519 key `public` under `name`.
     ///
     /// # Errors
     /// [`NoteError::Key`]
     pub fn new(name: impl Into<String>, public: &[u8; 32]) -> Result<Self, NoteError> {
-        let name = name.into();
-        if !name_ok(&name) {
-            return Err(NoteError::Key("the name is empty or holds a space or plus sign"));
-        }
         let key = VerifyingKey::from_bytes(public).map_err(|_| NoteError::Key("no point of the curve"))?;
-        Ok(Self { name, key })
+        Self::named(name, PublicKey::Ed25519(key))
+    }
+
+    /// The P-256 key `public`, an uncompressed point, under `name`.
+    ///
+    /// # Errors
+    /// [`NoteError::Key`]
+    pub fn p256(name: impl Into<String>, public: &[u8]) -> Result<Self, NoteError> {
+        let key =
+            p256::ecdsa::VerifyingKey::from_sec1_bytes(public).map_err(|_| NoteError::Key("no point of the curve"))?;
+        Self::named(name, PublicKey::P256(key))
     }
 
     /// The name.
@@ -72,20 +116,26 @@ impl VerifierKey {
         &self.name
     }
 
-    /// The key id of signed notes: the first four bytes of SHA-256(name, 0x0A, type, key).
+    /// The key id of signed notes: the first four bytes of SHA-256(name, 0x0A, type, key) for Ed25519, of SHA-256(key) for ECDSA.
     #[must_use]
     pub fn id(&self) -> [u8; 4] {
-        let hash =
-            Sha256::new().chain_update(&self.name).chain_update([b'\n', ED25519]).chain_update(self.key).finalize();
-        let [a, b, c, d, ..] = <[u8; 32]>::from(hash);
+        let encoded = self.key.encoded();
+        let hash = match self.key {
+            PublicKey::Ed25519(_) => Sha256::new().chain_update(&self.name).chain_update(b"\n").chain_update(&encoded),
+            PublicKey::P256(_) => Sha256::new().chain_update(encoded.get(1..).unwrap_or_default()),
+        };
+        let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
         [a, b, c, d]
     }
 
-    /// The note: `text` with a signature made elsewhere over it.
+    /// The note: `text` with a signature made elsewhere over it, as the token gives it (64 bytes).
     #[must_use]
     pub fn note(&self, text: &str, signature: &[u8]) -> String {
         let mut bytes = self.id().to_vec();
-        bytes.extend_from_slice(signature);
+        match (&self.key, p256::ecdsa::Signature::from_slice(signature)) {
+            (PublicKey::P256(_), Ok(signature)) => bytes.extend_from_slice(signature.to_der().as_bytes()),
+            _ => bytes.extend_from_slice(signature),
+        }
         format!("{text}\n\u{2014} {} {}\n", self.name, base64::encode(&bytes))
     }
 
@@ -120,9 +170,9 @@ impl VerifierKey {
             }
         }
         let signature = mine.ok_or_else(|| NoteError::Unsigned(self.name.clone()))?;
-        let bad = || NoteError::Signature(self.name.clone());
-        let signature = Signature::from_slice(&signature).map_err(|_| bad())?;
-        self.key.verify_strict(text.as_bytes(), &signature).map_err(|_| bad())?;
+        if !self.key.verifies(text.as_bytes(), &signature) {
+            return Err(NoteError::Signature(self.name.clone()));
+        }
         Ok((Checkpoint::from_text(text)?, NoteSignatures { others }))
     }
 }
@@ -136,9 +186,7 @@ pub struct NoteSignatures {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = vec![ED25519];
-        key.extend_from_slice(self.key.as_bytes());
-        write!(f, "{}+{}+{}", self.name, crate::hex::Hex(self.id()), base64::encode(&key))
+        write!(f, "{}+{}+{}", self.name, crate::hex::Hex(self.id()), base64::encode(&self.key.encoded()))
     }
 }
 
@@ -151,11 +199,16 @@ impl FromStr for VerifierKey {
             return Err(NoteError::Key("it has not three parts"));
         };
         let key = base64::decode(key).ok_or(NoteError::Key("the key is not base64"))?;
-        let public = match key.split_first() {
-            Some((&ED25519, public)) => public.try_into().map_err(|_| NoteError::Key("the key has not 32 bytes"))?,
-            _ => return Err(NoteError::Key("not of type Ed25519")),
+        let key = match key.split_first() {
+            Some((&ED25519, public)) => {
+                Self::new(name, public.try_into().map_err(|_| NoteError::Key("the key has not 32 bytes"))?)?
+            }
+            Some((&ECDSA, spki)) => {
+                let point = spki.strip_prefix(P256_SPKI).filter(|p| p.len() == 65);
+                Self::p256(name, point.ok_or(NoteError::Key("no uncompressed P-256 key"))?)?
+            }
+            _ => return Err(NoteError::Key("neither Ed25519 nor ECDSA")),
         };
-        let key = Self::new(name, public)?;
         let id: crate::hex::Hex<4> = id.parse().map_err(|_| NoteError::Key("the hash is malformed"))?;
         if id.0 == key.id() { Ok(key) } else { Err(NoteError::Key("name and key do not go together")) }
     }

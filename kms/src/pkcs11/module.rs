@@ -16,6 +16,7 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -523,14 +524,24 @@ impl Module {
         Ok(DataKey::copy_from(value)?)
     }
 
-    /// Makes an Ed25519 key pair in the token; the public key as 32 bytes.
-    pub(super) fn make_signing_key(&mut self, id: Uuid, label: &str) -> Result<(SignAlgorithm, Vec<u8>), Fault> {
+    /// Makes a key pair in the token; gives the public key.
+    pub(super) fn make_signing_key(
+        &mut self,
+        id: Uuid,
+        label: &str,
+        algorithm: SignAlgorithm,
+    ) -> Result<Vec<u8>, Fault> {
         let session = self.work()?;
         if !find_keys(session, id, ObjectClass::PRIVATE_KEY)?.is_empty() {
             return Err(TokenError::KeyAmbiguous { class: "private key".into(), id, count: 2 }.into());
         }
-        // The curve by OID (RFC 8410), or by name as PKCS#11 2.40 tokens want it.
-        let curves: [&[u8]; 2] = [b"\x06\x03\x2b\x65\x70", b"\x13\x0cedwards25519"];
+        // Parameters of the curve: by OID (RFC 8410, RFC 5480); Ed25519 also by name, as PKCS#11 2.40 tokens want it.
+        let (mechanism, curves, length): (_, &[&[u8]], _) = match algorithm {
+            SignAlgorithm::Ed25519 => {
+                (Mechanism::EccEdwardsKeyPairGen, &[b"\x06\x03\x2b\x65\x70", b"\x13\x0cedwards25519"], 32)
+            }
+            SignAlgorithm::EcdsaP256 => (Mechanism::EccKeyPairGen, &[b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"], 65),
+        };
         let mut last = None;
         for curve in curves {
             let public = [
@@ -553,35 +564,47 @@ impl Module {
                 Attribute::Id(id.as_bytes().to_vec()),
                 Attribute::Label(label.as_bytes().to_vec()),
             ];
-            match session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private) {
-                Ok((public, _)) => {
-                    let attributes = session.get_attributes(public, &[AttributeType::EcPoint])?;
-                    let Some(Attribute::EcPoint(point)) = attributes.first() else {
-                        return Err(TokenError::Unsupported { what: "giving out a public key".into() }.into());
-                    };
-                    // DER OCTET STRING around the point, or the point alone.
-                    let key = point.strip_prefix(b"\x04\x20").unwrap_or(point);
-                    if key.len() != 32 {
-                        let what = format!("an Ed25519 public key of {} bytes", key.len());
-                        return Err(TokenError::Unsupported { what }.into());
-                    }
-                    return Ok((SignAlgorithm::Ed25519, key.to_vec()));
-                }
+            match session.generate_key_pair(&mechanism, &public, &private) {
+                Ok((public, _)) => return public_point(session, public, length),
                 Err(e) => last = Some(e),
             }
         }
-        Err(last.map_or_else(|| TokenError::Unsupported { what: "Ed25519".into() }.into(), Fault::from))
+        Err(last.map_or_else(|| TokenError::Unsupported { what: "this curve".into() }.into(), Fault::from))
     }
 
     pub(super) fn sign(&mut self, id: Uuid, algorithm: SignAlgorithm, data: &[u8]) -> Result<Vec<u8>, Fault> {
         let (session, key) = self.key(id, ObjectClass::PRIVATE_KEY)?;
-        match algorithm {
+        let (signature, length) = match algorithm {
             SignAlgorithm::Ed25519 => {
                 let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
-                Ok(session.sign(&mechanism, key, data)?)
+                (session.sign(&mechanism, key, data)?, 64)
             }
+            // Hashed here: SoftHSM lacks ECDSA_SHA256.
+            SignAlgorithm::EcdsaP256 => (session.sign(&Mechanism::Ecdsa, key, &Sha256::digest(data))?, 64),
+        };
+        if signature.len() != length {
+            let what = format!("a signature of {} bytes instead of {length}", signature.len());
+            return Err(TokenError::Unsupported { what }.into());
         }
+        Ok(signature)
     }
+}
+
+/// `CKA_EC_POINT`: a DER OCTET STRING around the point, or the point alone.
+fn public_point(session: &Session, key: ObjectHandle, length: usize) -> Result<Vec<u8>, Fault> {
+    let attributes = session.get_attributes(key, &[AttributeType::EcPoint])?;
+    let Some(Attribute::EcPoint(point)) = attributes.first() else {
+        return Err(TokenError::Unsupported { what: "giving out a public key".into() }.into());
+    };
+    let point = match point.as_slice() {
+        [4, inner, rest @ ..] if usize::from(*inner) == length && rest.len() == length => rest,
+        whole => whole,
+    };
+    if point.len() != length {
+        let what = format!("a public key of {} bytes instead of {length}", point.len());
+        return Err(TokenError::Unsupported { what }.into());
+    }
+    Ok(point.to_vec())
 }
 
 impl Attached {

@@ -57,7 +57,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { start: Duration::from_secs(10), call: Duration::from_secs(10), pause: Duration::from_millis(500) }
+        Self { start: Duration::from_secs(15), call: Duration::from_secs(10), pause: Duration::from_millis(500) }
     }
 }
 
@@ -303,13 +303,13 @@ impl Token {
         }
     }
 
-    /// Makes a signing key in the token; gives its public half.
+    /// Makes a signing key in the token; gives its public half: 32 bytes for Ed25519, 65 (uncompressed SEC1) for P-256.
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn make_signing_key(&self, id: Uuid, label: &str) -> Result<(SignAlgorithm, Vec<u8>), TokenError> {
-        match self.call(&Request::MakeSigningKey { id, label: label.into() })?.0 {
-            Reply::PublicKey { algorithm, key } => Ok((algorithm, key.0)),
+    pub fn make_signing_key(&self, id: Uuid, label: &str, algorithm: SignAlgorithm) -> Result<Vec<u8>, TokenError> {
+        match self.call(&Request::MakeSigningKey { id, label: label.into(), algorithm })?.0 {
+            Reply::PublicKey(key) => Ok(key.0),
             _ => Err(fault("unexpected reply")),
         }
     }

@@ -56,6 +56,8 @@ impl WrapMechanism {
 pub enum SignAlgorithm {
     /// `CKM_EDDSA` over Ed25519.
     Ed25519,
+    /// `CKM_ECDSA` over P-256, of a SHA-256 made on the host; the signature is r and s, 32 bytes each.
+    EcdsaP256,
 }
 
 /// A KEK by id and mechanism, with the AAD for the blob in question.
@@ -102,6 +104,7 @@ pub(crate) enum Request {
     MakeSigningKey {
         id: Uuid,
         label: String,
+        algorithm: SignAlgorithm,
     },
     Sign {
         id: Uuid,
@@ -149,10 +152,7 @@ pub(crate) enum Reply {
     Blobs(Vec<HexBytes>),
     /// The data key is in the secret area.
     Key,
-    PublicKey {
-        algorithm: SignAlgorithm,
-        key: HexBytes,
-    },
+    PublicKey(HexBytes),
     Signature(HexBytes),
     Mechanisms(Vec<u64>),
     Failed(TokenError),

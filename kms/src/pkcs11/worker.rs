@@ -111,10 +111,9 @@ fn serve(slot: &mut Option<Module>, request: &Request, area: &Area, secret: &mut
             *secret = Area::key(&key).map_err(worker_fault)?;
             Ok(Reply::Key)
         }
-        Request::MakeSigningKey { id, label } => {
-            let made = module.make_signing_key(*id, label);
-            let (algorithm, key) = made.map_err(|f| module.plain(f))?;
-            Ok(Reply::PublicKey { algorithm, key: crate::hex::HexBytes(key) })
+        Request::MakeSigningKey { id, label, algorithm } => {
+            let key = module.make_signing_key(*id, label, *algorithm).map_err(|f| module.plain(f))?;
+            Ok(Reply::PublicKey(crate::hex::HexBytes(key)))
         }
         Request::Sign { id, algorithm, data } => {
             let signature = module.run(|m| m.sign(*id, *algorithm, &data.0))?;

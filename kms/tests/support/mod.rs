@@ -139,6 +139,6 @@ pub mod install {
     pub fn session(first_object: u64) -> SessionStart {
         let mut id = [0; 16];
         getrandom::fill(&mut id).unwrap();
-        SessionStart { session_id: Hex(id), first_object, filemarks: 0, link: Hex([0; 16]) }
+        SessionStart { session_id: Hex(id), first_object, filemarks: 0, link: Hex([0; 16]), after_ordinal: 0 }
     }
 }
