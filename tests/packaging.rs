@@ -130,3 +130,22 @@ fn the_sample_configuration_is_valid() {
     let keyd = read("systemd/sealtape-keyd.service");
     assert!(values(&keyd, "LoadCredential").iter().any(|value| value.starts_with(&format!("{name}:"))), "{name}");
 }
+
+/// Two users, their groups and folders, credentials, and the capabilities that the units leave them.
+#[test]
+fn services_run_as_users_of_their_own() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root, to become other users");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_sealtaped")).parent().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "bash"])
+        .arg(root().join("tests/packaging_support/two_users.sh"))
+        .args([binaries, folder.path()])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && said.contains("all as it should be"), "{said}");
+}
