@@ -107,11 +107,13 @@ impl Amanda {
         must(self.folder.path(), &[], "cat state/log/log.* 2>/dev/null || true")
     }
 
-    /// Fetches both file systems from the volume in the drive, and compares.
-    fn fetch_and_compare(&self) {
+    /// Fetches what the run onto `label` saved, from the volume in the drive, and compares.
+    #[track_caller]
+    fn fetch_and_compare(&self, label: &str) {
         self.run(&format!(
             "rm -rf got; mkdir got; cd got\n\
-             for d in plain crypted; do amfetchdump -a -p test localhost {THERE}/data/$d > $d.tar; mkdir $d; \
+             run=$(awk '$2 == \"{label}\" {{print $1}}' {THERE}/state/tapelist)\n\
+             for d in plain crypted; do amfetchdump -a -p test localhost {THERE}/data/$d $run > $d.tar; mkdir $d; \
              tar -xf $d.tar -C $d; diff -r --no-dereference {THERE}/data/$d $d; done"
         ));
     }
@@ -182,7 +184,7 @@ fn amanda_labels_dumps_and_restores() {
     assert!(!log.contains("\nFAIL") && !log.contains("\nSTRANGE") && !log.contains("\nERROR"), "{log}");
     let said = amanda.run("amcheckdump test");
     assert!(said.contains("All images (2) successfully validated"), "{said}");
-    amanda.fetch_and_compare();
+    amanda.fetch_and_compare("DAILY-1");
 
     // What Amanda put on its tape for the second file system is a sealed stream, known to the key authority.
     let streams = site.sealtape(["volume", "list", "--streams", "--json"]);
@@ -202,16 +204,13 @@ fn amanda_labels_dumps_and_restores() {
     amanda.run("amdump test");
     let log = amanda.logs();
     assert_eq!(log.matches("\nSUCCESS dumper localhost").count(), 4, "{log}");
-    amanda.fetch_and_compare();
+    amanda.fetch_and_compare("DAILY-2");
     site.unload(0);
     site.load(0, &first);
     let said = amanda.run("amtape test current");
     assert!(said.contains("DAILY-1"), "{said}");
     fs::write(amanda.folder.path().join("data/plain/one"), "1").unwrap();
-    amanda.run(&format!(
-        "amfetchdump -a -p test localhost {THERE}/data/plain $(awk '$2 == \"DAILY-1\" {{print $1}}' {THERE}/state/tapelist) > old.tar; \
-         mkdir old; tar -xf old.tar -C old; diff -r --no-dereference {THERE}/data/plain old"
-    ));
+    amanda.fetch_and_compare("DAILY-1");
 
     // Whoever is neither the owner nor in the groups gets nothing, of the node or of the filter.
     let ran = amanda.run_as("nobody", &format!("head -c 1 {} ", site.nst(0).display()));

@@ -307,3 +307,21 @@ fn records_of_a_compressible_and_of_a_random_file_read_with_short_buffers() {
     }
     finish(site);
 }
+
+/// The kernel tells the last close a little later: an operator's command that comes right behind a program waits for it.
+#[test]
+fn an_operator_s_command_right_behind_a_program_is_served() {
+    let Some(site) = loaded() else { return };
+    let (work, node) = (site.work(), site.nst(0));
+    fs::write(work.join("in"), noise(12, 100_000)).unwrap();
+    let (sealtape, home, tape) = (env!("CARGO_BIN_EXE_sealtape"), site.home(), site.folder().join("FIRST.tape"));
+    let variables = [("N", &*node), ("S", &*site.st(0)), ("X", Path::new(sealtape)), ("H", &*home), ("T", &*tape)];
+    must(
+        &work,
+        &variables,
+        "for ((i = 0; i < 40; i++)); do tar -cf $S in && $X --home $H -q volume unload drive0 && $X --home $H -q volume load drive0 $T && \
+         dd if=$N bs=10k count=3 of=/dev/null 2>/dev/null && $X --home $H -q volume unload drive0 && $X --home $H -q volume load drive0 $T || exit 1; done",
+    );
+    must(&work, &variables, "tar -xOf $S | cmp - in");
+    finish(site);
+}
