@@ -1,5 +1,6 @@
 //! The data path: drives, nodes and the operators' socket. Holds the keys of loaded volumes and nothing else.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +22,18 @@ struct Args {
     service: ServiceArgs,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let home = args.service.start()?;
+fn main() -> ExitCode {
+    match serve(Args::parse().service) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sealtaped: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: ServiceArgs) -> anyhow::Result<()> {
+    let home = args.start()?;
     let config = Config::load(&home)?;
     for folder in [home.run(), config.data_path_state(), config.nodes()] {
         make_folder(&folder)?;
@@ -45,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         tracing::info!(nodes = %config.nodes().display(), drives = config.drives.len(), "ready");
         notify::ready().context("the service manager cannot be told that the data path is ready")?;
         let stop = async {
-            if let Err(error) = args.service.stop_requested().await {
+            if let Err(error) = args.stop_requested().await {
                 tracing::error!(%error, "signals cannot be heard: stopping");
             }
         };
