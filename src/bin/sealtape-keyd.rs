@@ -92,6 +92,15 @@ fn open(config: &Config) -> anyhow::Result<Authority> {
             authority.token().uri()
         );
     }
+    if authority.token().module() != config.keyd.module {
+        bail!(
+            "{} names the module {}, but {} was set up with {}; correct the file",
+            config.file.display(),
+            config.keyd.module.display(),
+            config.keyd_state().display(),
+            authority.token().module().display()
+        );
+    }
     Ok(authority)
 }
 

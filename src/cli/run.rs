@@ -31,6 +31,8 @@ use crate::service::notify;
 
 /// A service that is not ready after this is given up. (A person who types a PIN has no deadline.)
 const LONGEST_START: Duration = Duration::from_secs(90);
+/// Signals that come within this time after the first are the same wish to stop.
+const SAME_BREATH: Duration = Duration::from_secs(1);
 /// A data path that has not synchronised its drives and stopped after this is killed.
 const LONGEST_STOP: Duration = Duration::from_secs(300);
 /// A key authority has nothing to wait for but its token.
@@ -304,7 +306,10 @@ async fn stop_one(service: &mut Service, signals: &mut Signals, output: &Output)
                 }
                 output.note(&format!("waiting for {name} to stop; interrupt again to kill it"));
             }
-            _ = signals.next() => break format!("{name} was not waited for"),
+            // timeout(1) and some supervisors ask twice in one breath, which is no second thought.
+            _ = signals.next() => if start.elapsed() >= SAME_BREATH {
+                break format!("{name} was not waited for");
+            },
         }
     };
     service.child.kill().await.map_err(waiting)?;

@@ -216,9 +216,20 @@ impl Drive {
                 format!("unload it first: sealtape volume unload {}", self.name),
             ));
         }
-        self.raw.lock().inner_mut().insert(path, OpenMode::ReadWrite).map_err(|error| self.failed(&error))?;
+        let inserted = self.raw.lock().inner_mut().insert(path, OpenMode::ReadWrite);
+        inserted.map_err(|error| self.not_inserted(&error))?;
         lock(&self.seen).cartridge = Some(path.to_path_buf());
         Ok(())
+    }
+
+    /// A file that is no cartridge, or is somebody else's, is no fault of the drive.
+    fn not_inserted(&self, error: &DriveError) -> ControlError {
+        let (code, mend) = match error.kind {
+            DriveErrorKind::NotReady => (ErrorCode::Busy, "the drive is empty, and the file was not touched"),
+            DriveErrorKind::Medium => (ErrorCode::Medium, "the drive is empty, and the file was not touched"),
+            _ => return self.failed(error),
+        };
+        ControlError::new(code, format!("drive {}: {}", self.name, error.message), mend)
     }
 
     fn unload(&self) -> Result<(), ControlError> {

@@ -156,6 +156,12 @@ impl Token {
         &self.config.uri
     }
 
+    /// The PKCS#11 module.
+    #[must_use]
+    pub fn module(&self) -> &std::path::Path {
+        &self.config.module
+    }
+
     /// The PIN latch.
     #[must_use]
     pub fn latch(&self) -> &PinLatch {
