@@ -8,6 +8,7 @@ use sealtape_drivers::medium::{
 use uuid::Uuid;
 use zeroize::Zeroize;
 
+use super::guard::GuardedDrive;
 use super::refusals;
 use super::unsynchronised::UnsynchronisedMark;
 use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
@@ -155,7 +156,7 @@ impl SealedTape {
         options: UnitOptions,
         mark: UnsynchronisedMark,
     ) -> std::io::Result<Self> {
-        let drive: SharedDrive = Arc::new(Mutex::new(drive));
+        let drive: SharedDrive = Arc::new(Mutex::new(Box::new(GuardedDrive::new(drive))));
         let pipeline = WritePipeline::start(Arc::clone(&drive), pool, options.window)?;
         let name = name.into();
         let write_blocked = mark.is_set().then(|| unclean_stop(&name));

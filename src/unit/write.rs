@@ -493,6 +493,11 @@ impl SealedTape {
     /// A command of the drive failed, of which the host is told at once. Every failed command comes here, also one that
     /// only asks: a drive tells once that it was reset, with whatever command comes first.
     pub(super) fn drive_failed(&mut self, error: DriveError) -> DriveError {
+        if error.position_lost() || error.sense.flags.deferred {
+            // What still stands in the window is refused by the guard, and has left it before the drive is moved again.
+            // A failure is kept by the window, and told by the next command that settles.
+            drop(self.pipeline.drain());
+        }
         if let Some(loaded) = self.loaded.as_mut() {
             if error.position_lost() {
                 loaded.position_known = false;
@@ -510,7 +515,7 @@ impl SealedTape {
         let lost_in_drive = of_earlier && self.mark.is_set();
         if lost_in_drive && self.write_blocked.is_none() {
             // What the drive had buffered may be gone: nothing may follow it as if it stood there.
-            self.write_blocked = Some(refusals::deferred(&error, 0));
+            self.write_blocked = Some(refusals::deferred(&error, self.unsynchronised_objects));
         }
         error
     }
