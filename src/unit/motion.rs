@@ -5,6 +5,7 @@ use sealtape_drivers::medium::{
     ReadOutcome, SpaceKind, SpaceOutcome, SpaceStop, TapeDrive, Warning,
 };
 
+use super::refusals;
 use super::sealed::SealedTape;
 use crate::volume::{HIDDEN_FILEMARKS, HIDDEN_OBJECTS};
 
@@ -129,7 +130,8 @@ impl SealedTape {
             SpaceKind::Filemarks => HIDDEN_FILEMARKS,
             SpaceKind::EndOfData => 0,
         };
-        self.return_to_host_beginning(physical.partition)?;
+        let returned = self.return_to_host_beginning(physical.partition);
+        returned.map_err(|error| self.motion_failed(error))?;
         Ok(SpaceOutcome { stopped: Some((SpaceStop::BeginningOfPartition, residue + hidden)) })
     }
 
@@ -150,14 +152,16 @@ impl SealedTape {
         self.before_motion()?;
         let known = self.loaded.as_ref().is_some_and(|loaded| loaded.partitions[usize::from(to.partition)].is_some());
         if !known {
-            self.identify_partition(to.partition)?;
+            let identified = self.identify_partition(to.partition);
+            identified.map_err(|error| self.motion_failed(error))?;
         }
         self.check_readable()?;
         if let Some(loaded) = self.loaded.as_mut() {
             loaded.current = to.partition;
         }
         if to.object == 0 || self.state().is_none_or(|state| state.generation().is_none()) {
-            self.return_to_host_beginning(to.partition)?;
+            let returned = self.return_to_host_beginning(to.partition);
+            returned.map_err(|error| self.motion_failed(error))?;
             self.after_motion();
             return if to.object == 0 { Ok(()) } else { Err(self.end_of_data(to)) };
         }
@@ -200,8 +204,9 @@ impl TapeDrive for SealedTape {
     }
 
     fn block_limits(&mut self) -> Result<BlockLimits, DriveError> {
-        let minimum = self.drive().block_limits()?.minimum.max(1);
-        Ok(BlockLimits { minimum, maximum: self.max_plain()? })
+        let limits = self.drive().block_limits();
+        let limits = limits.map_err(|error| self.drive_failed(error))?;
+        Ok(BlockLimits { minimum: limits.minimum.max(1), maximum: self.max_plain_of(limits.maximum) })
     }
 
     fn test_unit_ready(&mut self) -> Result<(), DriveError> {
@@ -217,9 +222,12 @@ impl TapeDrive for SealedTape {
             Err(error) => {
                 match error.kind {
                     DriveErrorKind::NotReady | DriveErrorKind::UnitAttention if self.loaded.is_some() => {
+                        let lost = self.mark.is_set().then_some(self.unsynchronised_objects);
                         self.forget_medium();
+                        // Whatever is loaded now: who was told that records were taken has to hear that they are gone.
+                        self.write_blocked = lost.map(|lost| refusals::deferred(&error, lost));
                     }
-                    DriveErrorKind::Reset => {
+                    DriveErrorKind::Reset | DriveErrorKind::Transport => {
                         return Err(self.drive_failed(error));
                     }
                     _ => {}
@@ -243,7 +251,11 @@ impl TapeDrive for SealedTape {
 
     fn prevent_removal(&mut self, prevent: bool) -> Result<(), DriveError> {
         self.host_prevents_removal = prevent;
-        if prevent || !self.mark.is_set() { self.drive().prevent_removal(prevent) } else { Ok(()) }
+        if !prevent && self.mark.is_set() {
+            return Ok(());
+        }
+        let done = self.drive().prevent_removal(prevent);
+        done.map_err(|error| self.drive_failed(error))
     }
 
     fn write(&mut self, block: &[u8]) -> Result<Warning, DriveError> {
@@ -284,7 +296,8 @@ impl TapeDrive for SealedTape {
         let position = Position { partition: loaded.current, object: state.chain().object() };
         let filemarks = state.chain().filemarks();
         let (in_window, _) = self.pipeline.fill();
-        let below = if in_window == 0 { Some(self.drive().read_position()?) } else { None };
+        let below = if in_window == 0 { Some(self.drive().read_position()) } else { None };
+        let below = below.transpose().map_err(|error| self.drive_failed(error))?;
         Ok(PositionReport {
             position,
             filemarks,
@@ -303,8 +316,7 @@ impl TapeDrive for SealedTape {
         let erased = self.drive().erase(long);
         erased.map_err(|error| self.drive_failed(error))?;
         if let Some(state) = self.state_mut() {
-            state.end_session();
-            state.meet_end_of_data();
+            state.erased();
         }
         self.synchronise().map(|_| ())
     }
@@ -326,11 +338,13 @@ impl TapeDrive for SealedTape {
     }
 
     fn read_attribute(&mut self, id: u16) -> Result<Option<Attribute>, DriveError> {
-        self.drive().read_attribute(id)
+        let attribute = self.drive().read_attribute(id);
+        attribute.map_err(|error| self.drive_failed(error))
     }
 
     fn write_attribute(&mut self, attribute: &Attribute) -> Result<(), DriveError> {
         self.check_writable()?;
-        self.drive().write_attribute(attribute)
+        let written = self.drive().write_attribute(attribute);
+        written.map_err(|error| self.drive_failed(error))
     }
 }

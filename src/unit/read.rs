@@ -63,7 +63,9 @@ impl SealedTape {
 
     /// Reads the object at the present place. Its plaintext, if it is a record, is left in `self.plain`.
     pub(super) fn read_record(&mut self) -> Result<Opened, DriveError> {
-        let limit = self.drive().block_limits()?.maximum.min((MAX_PLAIN + OVERHEAD) as u32) as usize;
+        let limits = self.drive().block_limits();
+        let limits = limits.map_err(|error| self.drive_failed(error))?;
+        let limit = limits.maximum.min((MAX_PLAIN + OVERHEAD) as u32) as usize;
         if self.raw.len() < limit {
             self.raw.resize(limit, 0);
         }

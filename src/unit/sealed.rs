@@ -6,7 +6,9 @@ use sealtape_drivers::medium::{
     DriveError, DriveErrorKind, MediumStatus, MediumType, Position, ReadOutcome, SpaceKind, TapeDrive,
 };
 use uuid::Uuid;
+use zeroize::Zeroize;
 
+use super::guard::GuardedDrive;
 use super::refusals;
 use super::unsynchronised::UnsynchronisedMark;
 use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
@@ -154,7 +156,7 @@ impl SealedTape {
         options: UnitOptions,
         mark: UnsynchronisedMark,
     ) -> std::io::Result<Self> {
-        let drive: SharedDrive = Arc::new(Mutex::new(drive));
+        let drive: SharedDrive = Arc::new(Mutex::new(Box::new(GuardedDrive::new(drive))));
         let pipeline = WritePipeline::start(Arc::clone(&drive), pool, options.window)?;
         let name = name.into();
         let write_blocked = mark.is_set().then(|| unclean_stop(&name));
@@ -316,7 +318,7 @@ impl SealedTape {
         Ok(())
     }
 
-    fn max_plain_of(&self, drive_maximum: u32) -> u32 {
+    pub(super) fn max_plain_of(&self, drive_maximum: u32) -> u32 {
         drive_maximum.saturating_sub(OVERHEAD as u32).min(self.options.max_block).min(MAX_PLAIN as u32)
     }
 
@@ -382,9 +384,18 @@ impl SealedTape {
         label_block: Box<[u8; LABEL_LEN]>,
         refusal: Refusal,
     ) {
-        let pending = self.keys.has_pending_generation(label.volume, partition);
-        let Some(loaded) = self.loaded.as_mut() else { return };
+        // A cut leaves no generation record, or a part of one. Anything else was put there.
+        let pending = match refusal {
+            Refusal::NoGeneration | Refusal::DamagedGeneration => {
+                self.keys.has_pending_generation(label.volume, partition)
+            }
+            _ => Ok(false),
+        };
         let volume = label.volume;
+        if pending == Ok(false) {
+            self.enter_incident(volume, &format!("partition {partition}: {refusal}"));
+        }
+        let Some(loaded) = self.loaded.as_mut() else { return };
         loaded.set_label(label, label_block);
         match pending {
             Ok(true) => {
@@ -403,6 +414,11 @@ impl SealedTape {
     fn open_sealed(&mut self, partition: u8, sealed: SealedBeginning) {
         let volume = sealed.label.volume;
         let opened = self.release_generation(partition, &sealed);
+        if let Err(refusal) = &opened
+            && refusal.kind == KeyRefusalKind::Integrity
+        {
+            self.enter_incident(volume, &refusal.message);
+        }
         let Some(loaded) = self.loaded.as_mut() else { return };
         loaded.set_label(sealed.label, Box::new(sealed.label_block));
         match opened {
@@ -442,11 +458,7 @@ impl SealedTape {
         }
         let loaded = self.keys.load(label, generation)?;
         if let Err(refusal) = generation.verify(&loaded.keys, generation_block, label_block) {
-            let text = format!("partition {partition}: {refusal}");
-            if let Err(error) = self.keys.report_incident(label.volume, &text) {
-                tracing::error!(%error, "the incident could not be entered into the custody log");
-            }
-            return Err(KeyRefusal::new(KeyRefusalKind::Integrity, text));
+            return Err(KeyRefusal::new(KeyRefusalKind::Integrity, format!("partition {partition}: {refusal}")));
         }
         if loaded.pending {
             self.keys.activate_generation(&generation.scope, generation.key_id, &generation.commitment)?;
@@ -492,7 +504,9 @@ impl SealedTape {
         if let Some(state) = self.state_mut() {
             state.moved(object, None);
         }
-        let mark = match self.read_record()? {
+        let opened = self.read_record()?;
+        self.plain.zeroize();
+        let mark = match opened {
             super::read::Opened::Record(mark) => mark,
             super::read::Opened::Filemark | super::read::Opened::EndOfData => {
                 let message = format!("object {object}: {}, no record stands there", Refusal::RolledBack);
@@ -527,11 +541,12 @@ impl SealedTape {
     /// When acknowledged records cannot be written; the cartridge stays, once; asked again it goes.
     pub fn unload_medium(&mut self) -> Result<(), DriveError> {
         if self.loaded.is_some() {
-            let synchronised = self.synchronise();
-            if let Err(error) = synchronised
-                && self.write_blocked.is_none()
+            // `synchronise` may begin the blockade itself: what counts is whether the host was told before.
+            let told = self.write_blocked.is_some();
+            if let Err(error) = self.synchronise()
+                && !told
             {
-                self.write_blocked = Some(error.clone());
+                self.write_blocked.get_or_insert_with(|| error.clone());
                 return Err(error);
             }
         }
@@ -546,6 +561,7 @@ impl SealedTape {
         self.ciphers = CipherCache::default();
         self.pipeline.reset();
         self.write_blocked = None;
+        self.unsynchronised_objects = 0;
         if let Err(error) = self.mark.clear() {
             tracing::error!(path = %self.mark.path().display(), %error, "the mark of unsynchronised records cannot be removed");
         }
@@ -566,9 +582,13 @@ impl SealedTape {
 
     pub(super) fn report_incident(&mut self, what: &str) {
         let volume = self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref()).map(|label| label.volume);
-        if let Some(volume) = volume
-            && let Err(error) = self.keys.report_incident(volume, what)
-        {
+        if let Some(volume) = volume {
+            self.enter_incident(volume, what);
+        }
+    }
+
+    fn enter_incident(&mut self, volume: Uuid, what: &str) {
+        if let Err(error) = self.keys.report_incident(volume, what) {
             tracing::error!(drive = %self.name, %error, what, "the incident could not be entered into the custody log");
         }
     }
@@ -589,7 +609,8 @@ impl SealedTape {
     pub(super) fn host_medium_status(&mut self) -> Result<MediumStatus, DriveError> {
         let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
         let writable = loaded.latch.access() == Access::ReadWrite;
-        let mut status = self.drive().medium_status()?;
+        let status = self.drive().medium_status();
+        let mut status = status.map_err(|error| self.drive_failed(error))?;
         status.write_protected |= !writable;
         Ok(status)
     }

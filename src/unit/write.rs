@@ -2,6 +2,8 @@
 
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome, SpaceKind, SpaceStop, Warning};
 
+use zeroize::Zeroize;
+
 use super::read::Opened;
 use super::refusals;
 use super::sealed::{GENERATION_RECORD, SealedTape};
@@ -16,7 +18,8 @@ impl SealedTape {
         if block.is_empty() {
             return Ok(Warning::None);
         }
-        let maximum = self.max_plain()?;
+        let maximum = self.max_plain();
+        let maximum = maximum.map_err(|error| self.drive_failed(error))?;
         if block.len() > maximum as usize {
             return Err(DriveError::new(
                 DriveErrorKind::IllegalRequest,
@@ -90,6 +93,7 @@ impl SealedTape {
 
     /// Carries out what a filemark (or an erasure) at this place needs before it.
     pub(super) fn prepare_filemark(&mut self) -> Result<(), DriveError> {
+        self.check_position()?;
         // Each round brings the plan further: confirm, then tell the catalogue.
         for _ in 0..3 {
             match self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_filemark() {
@@ -161,7 +165,8 @@ impl SealedTape {
         if self.host_prevents_removal {
             return;
         }
-        if let Err(error) = self.drive().prevent_removal(false) {
+        let permitted = self.drive().prevent_removal(false);
+        if let Err(error) = permitted.map_err(|error| self.drive_failed(error)) {
             tracing::warn!(drive = %self.name, %error, "the drive keeps preventing the removal of its cartridge");
         }
     }
@@ -198,7 +203,8 @@ impl SealedTape {
             )
         })?;
         // Nobody takes the cartridge out while records of it stand in a window or a buffer.
-        self.drive().prevent_removal(true)
+        let prevented = self.drive().prevent_removal(true);
+        prevented.map_err(|error| self.drive_failed(error))
     }
 
     pub(super) fn check_writable(&self) -> Result<(), DriveError> {
@@ -221,6 +227,7 @@ impl SealedTape {
 
     /// Carries out what a record at this place needs before it.
     fn prepare_record(&mut self) -> Result<(), DriveError> {
+        self.check_position()?;
         // Each round brings the plan further: confirm, then open; or a new generation, then open.
         for _ in 0..3 {
             let plan = self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_write();
@@ -278,14 +285,17 @@ impl SealedTape {
         let object = self.state().map(|state| state.chain().object()).unwrap_or_default();
         let at_end = self.state().is_some_and(PartitionState::is_at_end_of_data);
         let here = Position { partition, object: object + HIDDEN_OBJECTS };
-        let before = self.step_to_record_before(here)?;
+        let before = self.step_to_record_before(here);
+        let before = before.map_err(|error| self.drive_failed(error))?;
         let mark = match before {
             None => None,
             Some(record) => {
                 if let Some(state) = self.state_mut() {
                     state.moved(record, None);
                 }
-                match self.read_record()? {
+                let opened = self.read_record()?;
+                self.plain.zeroize();
+                match opened {
                     Opened::Record(mark) => Some(mark),
                     Opened::Filemark | Opened::EndOfData => {
                         return Err(self.drive_failed(DriveError::new(
@@ -340,7 +350,8 @@ impl SealedTape {
             return Ok(());
         }
         let expected = Position { partition: loaded.current, object: state.chain().object() + HIDDEN_OBJECTS };
-        let found = self.drive().read_position()?.position;
+        let report = self.drive().read_position();
+        let found = report.map_err(|error| self.drive_failed(error))?.position;
         if found == expected {
             return Ok(());
         }
@@ -353,6 +364,12 @@ impl SealedTape {
             ),
         );
         Err(self.drive_failed(DriveError { kind: DriveErrorKind::Reset, ..error }))
+    }
+
+    /// Nothing is written where the drive's position is not the host's.
+    fn check_position(&self) -> Result<(), DriveError> {
+        let known = self.loaded.as_ref().is_some_and(|loaded| loaded.position_known);
+        if known { Ok(()) } else { Err(self.position_unknown()) }
     }
 
     pub(super) fn position_unknown(&self) -> DriveError {
@@ -370,7 +387,9 @@ impl SealedTape {
         let partition = loaded.current;
         let Some(label) = &loaded.label else { return Err(refusals::locked("the medium has no label")) };
         let volume = label.volume;
-        if self.drive().medium_status()?.medium_type == sealtape_drivers::medium::MediumType::Worm {
+        let status = self.drive().medium_status();
+        let status = status.map_err(|error| self.drive_failed(error))?;
+        if status.medium_type == sealtape_drivers::medium::MediumType::Worm {
             return Err(refusals::read_only(&format!(
                 "drive {}: the cartridge is write-once and its first generation holds data already; append at its end",
                 self.name
@@ -493,10 +512,16 @@ impl SealedTape {
         error
     }
 
-    /// A command of the drive failed, of which the host is told at once. A deferred error is about what the drive had
-    /// accepted before: that is lost, as it may be after a reset.
+    /// A command of the drive failed, of which the host is told at once. Every failed command comes here, also one that
+    /// only asks: a drive tells once that it was reset, with whatever command comes first. A deferred error is about what
+    /// the drive had accepted before: that is lost, as it may be after a reset.
     pub(super) fn drive_failed(&mut self, error: DriveError) -> DriveError {
         let deferred = error.sense.flags.deferred;
+        if error.position_lost() || deferred {
+            // What still stands in the window is refused by the guard, and has left it before the drive is moved again.
+            // A failure is kept by the window, and told by the next command that settles.
+            drop(self.pipeline.drain());
+        }
         if let Some(loaded) = self.loaded.as_mut() {
             if error.position_lost() || deferred {
                 loaded.position_known = false;

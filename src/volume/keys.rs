@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::session_map::SessionExtent;
 use crate::seal::{
-    Compression, GenerationKeys, GenerationRecord, GenerationScope, Link, SessionId, Stanza, VolumeLabel,
+    Compression, GenerationKeys, GenerationRecord, GenerationScope, Header, Link, Refusal, SessionId, Stanza,
+    VolumeLabel,
 };
 
 /// What the volume's pool asks for.
@@ -47,6 +48,24 @@ pub struct KnownEnd {
     pub last_record: Option<(u64, [u8; 16])>,
     /// Ordinal of the session of the last record, 0 when there is none.
     pub session_ordinal: u32,
+}
+
+impl KnownEnd {
+    /// Whether a record may stand at its place: between the last record and the end stand filemarks alone, and what
+    /// was written behind the end has them all before it. This finds what only filemarks had written over, and what no
+    /// session can tell.
+    ///
+    /// # Errors
+    /// [`Refusal::RolledBack`] when it may not.
+    pub fn check(&self, header: &Header) -> Result<(), Refusal> {
+        let behind_last = self.last_record.map_or(0, |(object, _)| object + 1);
+        let among_filemarks = (behind_last..self.object).contains(&header.object);
+        let behind_end = header.object >= self.object;
+        if among_filemarks || behind_end && header.filemarks < self.filemarks {
+            return Err(Refusal::RolledBack);
+        }
+        Ok(())
+    }
 }
 
 /// A generation that was released to this unit.

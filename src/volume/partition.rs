@@ -51,9 +51,17 @@ impl Generation {
     /// Whether a header agrees with the catalogue; always, when there is none.
     ///
     /// # Errors
-    /// Those of [`SessionMap::check`].
+    /// Those of [`KnownEnd::check`] and [`SessionMap::check`].
     pub fn check_catalogue(&self, header: &Header) -> Result<(), Refusal> {
+        if let Some(end) = &self.known_end {
+            end.check(header)?;
+        }
         self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.check(header))
+    }
+
+    /// Something is written at `object`: the end that was known before it holds no longer.
+    fn written_at(&mut self, object: u64) {
+        self.known_end = self.known_end.filter(|end| end.object <= object);
     }
 
     /// Whether nothing was ever written into it.
@@ -190,10 +198,8 @@ impl PartitionState {
 
     /// Begins a session at the present place.
     pub fn begin_session(&mut self, session: SessionSealer, link: Link) {
-        if let Some(generation) = self.generation.as_mut()
-            && generation.known_end.is_some_and(|end| end.object > session.first_object())
-        {
-            generation.known_end = None;
+        if let Some(generation) = &mut self.generation {
+            generation.written_at(session.first_object());
         }
         if let Some(sessions) = self.generation.as_mut().and_then(|generation| generation.sessions.as_mut()) {
             sessions.open(SessionExtent {
@@ -221,6 +227,9 @@ impl PartitionState {
 
     /// Filemarks were written here, or handed to the pipeline.
     pub fn pass_written_filemarks(&mut self, count: u32) {
+        if let Some(generation) = &mut self.generation {
+            generation.written_at(self.chain.object());
+        }
         (0..count).for_each(|_| self.chain.pass_filemark());
         self.at_end_of_data = true;
     }
@@ -285,6 +294,15 @@ impl PartitionState {
             self.chain.learn_filemarks(filemarks);
         }
         self.at_end_of_data = self.generation.is_none();
+    }
+
+    /// Everything behind this place was erased.
+    pub fn erased(&mut self) {
+        self.end_session();
+        if let Some(generation) = &mut self.generation {
+            generation.written_at(self.chain.object());
+        }
+        self.at_end_of_data = true;
     }
 
     /// The end of data was met here.
