@@ -48,8 +48,10 @@ fn label() -> VolumeLabel {
 
 /// A record's envelope, as it comes and with its checksum put right.
 pub fn record(data: &[u8]) {
-    let _ = parse_record(data);
-    let _ = parse_record(&with_crc(data));
+    for stream in [false, true] {
+        let _ = parse_record(data, stream, scope().suite);
+        let _ = parse_record(&with_crc(data), stream, scope().suite);
+    }
 }
 
 /// A record, up to its tag and, where that were to fit, its decompression.
@@ -81,7 +83,7 @@ pub fn sealed_form(data: &[u8]) {
     let Ok(Ok(sealed)) = session.reserve(0, 0).map(|reservation| reservation.seal(record, Compression::NONE)) else {
         return;
     };
-    let Ok(mut header) = parse_record(sealed.bytes()) else { return };
+    let Ok(mut header) = parse_record(sealed.bytes(), false, scope().suite) else { return };
     // The same key seals the same text again, now said to be compressed.
     header.compression = Compression(compression % 3);
     header.plain_len = header.plain_len.saturating_add(u32::from(plain_len) * 64 + 1);

@@ -56,8 +56,8 @@ impl Ledger {
         if !block.starts_with(b"SLTR") {
             return check(block.starts_with(b"SEALTAPE VOLUME "), || "clear text reached the drive".into());
         }
-        let header =
-            Header::parse(block.first_chunk::<HEADER_LEN>().unwrap()).map_err(|refusal| refusal.to_string())?;
+        let header = Header::parse(block.first_chunk::<HEADER_LEN>().unwrap(), false, Suite(block[6]))
+            .map_err(|refusal| refusal.to_string())?;
         let seal = (header.session, header.seal_counter);
         if let Some(before) = self.seals.insert(seal, block.to_vec()) {
             return check(before == block, || format!("seal counter {seal:?} was used twice"));

@@ -352,10 +352,13 @@ impl SealedTape {
                  it holds: sealtape volume label {name} --overwrite clear",
                 Refusal::Foreign.words()
             )),
-            BeginningOfPartition::Unreadable(refusal) => loaded.latch.lock(format!(
-                "drive {name}: {refusal}. Clean the drive and load again; if the volume is to be given up: sealtape \
-                 volume label {name} --overwrite clear"
-            )),
+            BeginningOfPartition::Unreadable(refusal) => {
+                loaded.latch.lock(format!(
+                    "drive {name}: {refusal}. Clean the drive and load again; if the volume is to be given up: sealtape \
+                     volume label {name} --overwrite clear"
+                ));
+                self.report_incident(&format!("partition {partition}: {refusal}"));
+            }
             BeginningOfPartition::LabelOnly { label, label_block, refusal } => {
                 self.open_label_only(partition, label, label_block, refusal);
             }
