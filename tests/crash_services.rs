@@ -55,7 +55,7 @@ fn write_until_it_fails(node: &Path, image: &Path, first: u64, seed: u8, seen: &
         if number != first {
             seen.send(Seen::Acknowledged(Object::Filemark)).unwrap();
         }
-        for _ in 0..rng.random_range(1..30) {
+        for _ in 0..rng.random_range(1..200) {
             let bytes = record(number, rng.random_range(8..20_000));
             number += 1;
             let object = Object::Record(bytes.clone());
