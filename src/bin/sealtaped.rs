@@ -57,7 +57,7 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         tracing::info!(nodes = %config.nodes().display(), drives = config.drives.len(), "ready");
         notify::ready().context("the service manager cannot be told that the data path is ready")?;
         let stop = async {
-            if let Err(error) = args.stop_requested().await {
+            if let Err(error) = args.service.stop_requested().await {
                 tracing::error!(%error, "signals cannot be heard: stopping");
             }
         };
