@@ -41,10 +41,14 @@ fn write_through(site: &Site, from: u64, count: u64) -> (Vec<Object>, Option<i32
     for number in from..from + count {
         let bytes = record(number, 6000);
         match file.write(&bytes) {
-            Ok(_) => acknowledged.push(Object::Record(bytes)),
+            Ok(written) => {
+                assert_eq!(written, bytes.len(), "a record is written whole or not at all");
+                acknowledged.push(Object::Record(bytes));
+            }
             Err(error) => {
                 let code = error.raw_os_error();
-                drop(close(file));
+                // What closing says of it is told already.
+                let _ = close(file);
                 return (acknowledged, code);
             }
         }

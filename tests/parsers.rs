@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../fuzz/targets.rs"]
+#[allow(unreachable_pub, reason = "the fuzz targets are a crate of their own, which uses them from outside")]
 mod targets;
 
 use std::time::{Duration, Instant};
