@@ -602,3 +602,19 @@ fn a_reset_told_to_a_question_does_not_cost_the_label() {
         }
     }
 }
+
+/// A load that a failing drive cuts short is no load: the tape does not look empty afterwards.
+#[test]
+fn a_load_that_failed_is_not_a_blank_tape() {
+    for command in [Command::Locate, Command::Read] {
+        let (_folder, raw, mut unit) = faulty();
+        unit.write(b"a record").unwrap();
+        unit.write_filemarks(1, false).unwrap();
+        unit.unload().unwrap();
+        raw.lock().set_plan(bench::once(command, 1, Effect::Transport));
+        unit.load().unwrap_err();
+        assert_eq!(bench::read_one(&mut unit).unwrap_err().kind, DriveErrorKind::NotReady);
+        unit.load().unwrap();
+        assert_eq!(bench::read_one(&mut unit).unwrap(), Some(b"a record".to_vec()));
+    }
+}
