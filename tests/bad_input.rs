@@ -30,7 +30,7 @@ fn a_home_folder_that_is_in_use_is_left_alone() {
     fs::create_dir(&other).unwrap();
     fs::write(other.join("precious"), "data").unwrap();
     let other_home = other.display().to_string();
-    site.refused(&["--home", &other_home, "init"], 7, &["is not empty", "precious"]);
+    site.refused_in(&other_home, &["init"], 7, &["is not empty", "precious"]);
     assert_eq!(fs::read_to_string(other.join("precious")).unwrap(), "data");
     assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
     // A folder of nodes with something in it would be hidden by them.
@@ -49,7 +49,7 @@ fn a_home_folder_with_too_long_a_path_is_refused_before_it_is_made() {
     let long = site.path(&"h".repeat(100));
     let named = long.display().to_string();
     for command in ["init", "run"] {
-        site.refused(&["--home", &named, command], 7, &["107", "choose a shorter home folder"]);
+        site.refused_in(&named, &[command], 7, &["107", "choose a shorter home folder"]);
     }
     assert!(!long.exists());
 }
@@ -70,7 +70,7 @@ fn a_configuration_that_is_wrong_is_refused_by_file_line_and_key() {
         ("1MiB", "1MMB", 7, vec!["line 16", "\"1MMB\" is not a size"]),
         ("1MiB", "64GiB", 7, vec!["max_block of drive \"drive0\" is 64GiB", "512 to 16MiB"]),
         ("aes-256-gcm-siv", "aes-128", 7, vec!["unknown variant `aes-128`", "aes-256-gcm-siv"]),
-        ("\"0660\"", "\"9999\"", 7, vec!["node_mode"]),
+        ("\"0660\"", "\"9999\"", 7, vec!["line 11", "\"9999\" are no permissions for a node"]),
         ("\"image\"", "\"scsi\"", 7, vec!["unknown variant `scsi`"]),
         ("[keyd]", "[keyd", 7, vec!["line 4"]),
         ("{ file = \"keyd/user.pin\" }", "\"secretpin\"", 7, vec!["never the PIN itself"]),
@@ -139,11 +139,7 @@ fn a_module_that_is_missing_is_named() {
     let site = Site::founded(str::to_owned);
     let home = site.path("m");
     let named = home.display().to_string();
-    site.refused(
-        &["--home", &named, "init", "--module", "/nowhere/lib.so"],
-        3,
-        &["/nowhere/lib.so is missing", "install"],
-    );
+    site.refused_in(&named, &["init", "--module", "/nowhere/lib.so"], 3, &["/nowhere/lib.so is missing", "install"]);
     assert!(!home.exists(), "a failed set-up leaves nothing");
 }
 
@@ -166,9 +162,9 @@ fn what_is_no_cartridge_is_not_loaded() {
     let short = site.path("short");
     fs::write(&short, &image[..1000]).unwrap();
     for (path, code, what) in [
-        (&text, 8, "is not a Sealtape image"),
-        (&empty, 8, "is not a Sealtape image"),
-        (&folder, 8, "is not a Sealtape image"),
+        (&text, 8, "is not a Sealtape tape image"),
+        (&empty, 8, "is not a Sealtape tape image"),
+        (&folder, 8, "is not a Sealtape tape image"),
         (&short, 8, "short"),
         (&missing, 10, "missing"),
     ] {

@@ -91,7 +91,7 @@ fn a_write_that_fails_is_an_error_and_costs_nothing_synchronised() {
         ("reset", eio, false),
         ("lost", eio, false),
         ("unit-attention", eio, false),
-        ("not-ready", eio, false),
+        ("not-ready", Errno::ENOMEDIUM as i32, false),
         ("end-of-medium", Errno::ENOSPC as i32, true),
     ] {
         let mut site = faulty(&plan(effect), SYNCHRONOUS);

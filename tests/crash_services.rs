@@ -21,7 +21,7 @@ use site::{Object, Site, close, ready, record};
 /// What a writer saw, in its order.
 enum Seen {
     Acknowledged(Object),
-    /// A close came back without an error: everything before it is covered. The image as it was then.
+    /// A close came back without an error, or the open after it: everything before is covered. The image as it was then.
     Synchronised(ImageMark),
     /// Where the writer's error came; it may have reached the medium all the same.
     Failed(Object),
@@ -55,7 +55,9 @@ fn write_until_it_fails(node: &Path, image: &Path, first: u64, seed: u8, seen: &
         if number != first {
             seen.send(Seen::Acknowledged(Object::Filemark)).unwrap();
         }
-        for _ in 0..rng.random_range(1..30) {
+        // The closing filemark synchronised, too; nothing is on its way now.
+        seen.send(Seen::Synchronised(ImageMark::of(image))).unwrap();
+        for _ in 0..rng.random_range(1..200) {
             let bytes = record(number, rng.random_range(8..20_000));
             number += 1;
             let object = Object::Record(bytes.clone());

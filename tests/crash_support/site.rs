@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -40,8 +41,13 @@ pub(crate) enum Object {
     Filemark,
 }
 
+/// The suites open nodes in this very process. While one thread starts a program, the child has a copy of every
+/// descriptor until it executes, and a node that the other thread has closed stays busy so long: one site at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// One installation in a folder of its own.
 pub(crate) struct Site {
+    _alone: MutexGuard<'static, ()>,
     keyd: Option<Child>,
     data: Option<Child>,
     folder: tempfile::TempDir,
@@ -50,10 +56,11 @@ pub(crate) struct Site {
 impl Site {
     /// Set up, with `configure` applied to the configuration; nothing runs.
     pub(crate) fn founded(configure: impl FnOnce(&str) -> String) -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let shared_memory = Path::new("/dev/shm");
         let parent = if shared_memory.is_dir() { shared_memory.to_path_buf() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new().prefix("sc-").tempdir_in(parent).unwrap();
-        let site = Self { keyd: None, data: None, folder };
+        let site = Self { _alone: alone, keyd: None, data: None, folder };
         site.done(&["init"]);
         let file = site.home().join("sealtape.toml");
         let text = fs::read_to_string(&file).unwrap();
@@ -92,9 +99,7 @@ impl Site {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(SEALTAPE);
-        command.arg("--home").arg(self.home()).args(arguments).env_remove("SEALTAPE_HOME").stdin(Stdio::null());
-        command
+        command(&self.home(), arguments)
     }
 
     /// `sealtape --home HOME …`, which has to succeed; gives its standard output.
@@ -113,7 +118,13 @@ impl Site {
     /// `sealtape --home HOME …`, which has to end with `code` and say each of `parts`.
     #[track_caller]
     pub(crate) fn refused(&self, arguments: &[&str], code: i32, parts: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
+        self.refused_in(&self.home().display().to_string(), arguments, code, parts)
+    }
+
+    /// The same with another home folder.
+    #[track_caller]
+    pub(crate) fn refused_in(&self, home: &str, arguments: &[&str], code: i32, parts: &[&str]) -> String {
+        let output = command(Path::new(home), arguments).output().unwrap();
         let text = said(&output);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         for part in parts {
@@ -231,6 +242,12 @@ impl Drop for Site {
         // Nothing is mounted there after an orderly stop.
         drop(Command::new("fusermount3").args(["-u", "-z", "-q"]).arg(&nodes).stderr(Stdio::null()).status());
     }
+}
+
+fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(SEALTAPE);
+    command.arg("--home").arg(home).args(arguments).env_remove("SEALTAPE_HOME").stdin(Stdio::null());
+    command
 }
 
 fn kill_child(child: Option<Child>) {
