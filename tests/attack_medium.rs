@@ -412,8 +412,8 @@ fn records_that_a_filemark_wrote_over_do_not_come_back() {
         let mut unit = bench.unit(true);
         unit.load_medium().unwrap();
         let reads = read(&mut unit, 0, OBJECTS);
-        for object in 0..2 {
-            assert_eq!(reads[object].as_ref().unwrap(), &expected(1, object as u64));
+        for (object, read) in (0..2).zip(&reads) {
+            assert_eq!(read.as_ref().unwrap(), &expected(1, object));
         }
         for object in (2..OBJECTS).filter(|object| !FILEMARKS.contains(object)) {
             let error = reads[object as usize].as_ref().unwrap_err();
