@@ -47,7 +47,7 @@ fn label() -> VolumeLabel {
 }
 
 /// A record's envelope, as it comes and with its checksum put right.
-pub fn record(data: &[u8]) {
+pub(crate) fn record(data: &[u8]) {
     for stream in [false, true] {
         let _ = parse_record(data, stream, scope().suite);
         let _ = parse_record(&with_crc(data), stream, scope().suite);
@@ -55,7 +55,7 @@ pub fn record(data: &[u8]) {
 }
 
 /// A record, up to its tag and, where that were to fit, its decompression.
-pub fn open(data: &[u8]) {
+pub(crate) fn open(data: &[u8]) {
     let Some(keys) = keys() else { return };
     for block in [data.to_vec(), with_crc(data)] {
         for stream in [false, true] {
@@ -70,7 +70,7 @@ pub fn open(data: &[u8]) {
 }
 
 /// Properly sealed text in a form that its header denies: whoever has the key may not crash a reader either.
-pub fn sealed_form(data: &[u8]) {
+pub(crate) fn sealed_form(data: &[u8]) {
     let Some(keys) = keys() else { return };
     let Some((&[compression, plain_len], text)) = data.split_first_chunk::<2>() else { return };
     let Some(mut session) =
@@ -111,7 +111,7 @@ fn open_with(block: &[u8], keys: &GenerationKeys) {
 }
 
 /// A label block, as it comes and behind the proper first line.
-pub fn volume_label(data: &[u8]) {
+pub(crate) fn volume_label(data: &[u8]) {
     let _ = VolumeLabel::parse(data);
     let mut block = b"SEALTAPE VOLUME 1\nfields:\n".to_vec();
     block.extend_from_slice(data);
@@ -126,7 +126,7 @@ pub fn volume_label(data: &[u8]) {
 }
 
 /// A generation record.
-pub fn generation(data: &[u8]) {
+pub(crate) fn generation(data: &[u8]) {
     let _ = GenerationRecord::parse(data, &label());
     let mut block = b"SLTG\x01".to_vec();
     block.extend_from_slice(data);
@@ -136,7 +136,7 @@ pub fn generation(data: &[u8]) {
 }
 
 /// What `sealtape open` reads from a pipe: the bytes alone, and behind a proper head.
-pub fn stream(data: &[u8]) {
+pub(crate) fn stream(data: &[u8]) {
     let Some(keys) = keys() else { return };
     let mut whole = Vec::new();
     if let Some(head) = stream_head(&keys) {
@@ -167,7 +167,7 @@ fn stream_head(keys: &GenerationKeys) -> Option<Vec<u8>> {
 }
 
 /// The file of a virtual cartridge.
-pub fn image(data: &[u8]) {
+pub(crate) fn image(data: &[u8]) {
     let storage = TraceStorage::new(data.to_vec());
     if let Ok(dump) = Dump::open_storage(Box::new(storage.clone()), "any") {
         let _ = dump.objects().take(MOST_OBJECTS).count();
@@ -191,7 +191,7 @@ pub fn image(data: &[u8]) {
 }
 
 /// Requests and replies between CLI, data path and key authority.
-pub fn protocol(data: &[u8]) {
+pub(crate) fn protocol(data: &[u8]) {
     let _ = serde_json::from_slice::<DataPathRequest>(data);
     let _ = serde_json::from_slice::<DataPathReply>(data);
     let _ = serde_json::from_slice::<ControlRequest>(data);
@@ -201,7 +201,7 @@ pub fn protocol(data: &[u8]) {
 }
 
 /// `sealtape.toml`.
-pub fn config(data: &[u8]) {
+pub(crate) fn config(data: &[u8]) {
     let (Ok(text), Ok(home)) = (std::str::from_utf8(data), Home::find(Some(std::path::Path::new("/tmp")))) else {
         return;
     };
@@ -211,7 +211,7 @@ pub fn config(data: &[u8]) {
 }
 
 /// A custody log export, line by line.
-pub fn custody(data: &[u8]) {
+pub(crate) fn custody(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         for line in text.lines() {
             let _ = sealtape_kms::custody::Leaf::parse(line);

@@ -412,7 +412,7 @@ fn records_that_a_filemark_wrote_over_do_not_come_back() {
         let mut unit = bench.unit(true);
         unit.load_medium().unwrap();
         let reads = read(&mut unit, 0, OBJECTS);
-        for (object, read) in (0_u64..).zip(&reads).take(2) {
+        for (object, read) in (0..2).zip(&reads) {
             assert_eq!(read.as_ref().unwrap(), &expected(1, object));
         }
         for object in (2..OBJECTS).filter(|object| !FILEMARKS.contains(object)) {
@@ -600,5 +600,21 @@ fn a_reset_told_to_a_question_does_not_cost_the_label() {
                 assert_eq!(raw.lock().inner_mut().objects(0)[0], label);
             }
         }
+    }
+}
+
+/// A load that a failing drive cuts short is no load: the tape does not look empty afterwards.
+#[test]
+fn a_load_that_failed_is_not_a_blank_tape() {
+    for command in [Command::Locate, Command::Read] {
+        let (_folder, raw, mut unit) = faulty();
+        unit.write(b"a record").unwrap();
+        unit.write_filemarks(1, false).unwrap();
+        unit.unload().unwrap();
+        raw.lock().set_plan(bench::once(command, 1, Effect::Transport));
+        unit.load().unwrap_err();
+        assert_eq!(bench::read_one(&mut unit).unwrap_err().kind, DriveErrorKind::NotReady);
+        unit.load().unwrap();
+        assert_eq!(bench::read_one(&mut unit).unwrap(), Some(b"a record".to_vec()));
     }
 }

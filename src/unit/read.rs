@@ -20,8 +20,11 @@ impl SealedTape {
     pub(super) fn read_block(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome, DriveError> {
         self.check_readable()?;
         self.leave_writing()?;
-        if self.state().is_none_or(|state| state.generation().is_none()) {
-            return Ok(ReadOutcome::EndOfData);
+        match self.state() {
+            // The partition could not be identified: that is not an empty one.
+            None => return Err(self.position_unknown()),
+            Some(state) if state.generation().is_none() => return Ok(ReadOutcome::EndOfData),
+            Some(_) => {}
         }
         if !self.loaded.as_ref().is_some_and(|loaded| loaded.position_known) {
             return Err(self.position_unknown());

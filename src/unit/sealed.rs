@@ -302,8 +302,12 @@ impl SealedTape {
             loaded.latch.never_write(format!("drive {}: the cartridge is write protected", self.name));
         }
         self.loaded = Some(loaded);
-        self.prepare_early_warning()?;
-        self.identify_partition(0)
+        let identified = self.prepare_early_warning().and_then(|()| self.identify_partition(0));
+        if identified.is_err() {
+            // Half known is not loaded: a tape of which nothing was read must not look like an empty one.
+            self.loaded = None;
+        }
+        identified
     }
 
     /// Early warning has to come before the window can run over the end of the medium; where it cannot be had, the
