@@ -41,10 +41,14 @@ fn write_through(site: &Site, from: u64, count: u64) -> (Vec<Object>, Option<i32
     for number in from..from + count {
         let bytes = record(number, 6000);
         match file.write(&bytes) {
-            Ok(_) => acknowledged.push(Object::Record(bytes)),
+            Ok(length) => {
+                assert_eq!(length, bytes.len(), "records do not split");
+                acknowledged.push(Object::Record(bytes));
+            }
             Err(error) => {
                 let code = error.raw_os_error();
-                drop(close(file));
+                // What the close says on top of it is of no interest: it was told.
+                let _ = close(file);
                 return (acknowledged, code);
             }
         }

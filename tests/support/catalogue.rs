@@ -36,10 +36,10 @@ struct Inner {
 
 /// Shared by every unit that a test makes, as the real one is.
 #[derive(Clone)]
-pub struct Catalogue(Arc<Mutex<Inner>>);
+pub(crate) struct Catalogue(Arc<Mutex<Inner>>);
 
 impl Catalogue {
-    pub fn new(suite: Suite, compression: Compression, partitions: u8) -> Self {
+    pub(crate) fn new(suite: Suite, compression: Compression, partitions: u8) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             generations: BTreeMap::new(),
             suite,
@@ -53,23 +53,23 @@ impl Catalogue {
     }
 
     /// A catalogue of its own that knows what this one knows now: what a power cut at this moment leaves.
-    pub fn snapshot(&self) -> Self {
+    pub(crate) fn snapshot(&self) -> Self {
         Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
     }
 
-    pub fn set_away(&self, away: bool) {
+    pub(crate) fn set_away(&self, away: bool) {
         self.0.lock().unwrap().away = away;
     }
 
-    pub fn set_append_only(&self, append_only: bool) {
+    pub(crate) fn set_append_only(&self, append_only: bool) {
         self.0.lock().unwrap().policy.append_only = append_only;
     }
 
-    pub fn incidents(&self) -> Vec<String> {
+    pub(crate) fn incidents(&self) -> Vec<String> {
         self.0.lock().unwrap().incidents.clone()
     }
 
-    pub fn data_key(&self, volume: Uuid, partition: u8) -> [u8; 32] {
+    pub(crate) fn data_key(&self, volume: Uuid, partition: u8) -> [u8; 32] {
         let inner = self.0.lock().unwrap();
         let newest = inner.generations.range((volume, partition, 0)..=(volume, partition, u32::MAX)).next_back();
         newest.unwrap().1.key
