@@ -261,14 +261,18 @@ fn a_full_disk_under_the_image_costs_nothing_synchronised() {
     let mut error = None;
     for number in 100..400 {
         match file.write(&noise(number)) {
-            Ok(_) => acknowledged.push(Object::Record(noise(number))),
+            Ok(length) => {
+                assert_eq!(length, noise(number).len(), "records do not split");
+                acknowledged.push(Object::Record(noise(number)));
+            }
             Err(failed) => {
                 error = failed.raw_os_error();
                 break;
             }
         }
     }
-    drop(close(file));
+    // It was told already.
+    let _ = close(file);
     assert_eq!(error, Some(Errno::EIO as i32), "a full disk is no end of the medium: {}", site.status());
     let status = site.status();
     assert!(status.contains("No space left on device") || status.contains("no room"), "{status}");

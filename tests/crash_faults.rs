@@ -41,13 +41,13 @@ fn write_through(site: &Site, from: u64, count: u64) -> (Vec<Object>, Option<i32
     for number in from..from + count {
         let bytes = record(number, 6000);
         match file.write(&bytes) {
-            Ok(written) => {
-                assert_eq!(written, bytes.len(), "a record is written whole or not at all");
+            Ok(length) => {
+                assert_eq!(length, bytes.len(), "records do not split");
                 acknowledged.push(Object::Record(bytes));
             }
             Err(error) => {
                 let code = error.raw_os_error();
-                // What closing says of it is told already.
+                // What the close says on top of it is of no interest: it was told.
                 let _ = close(file);
                 return (acknowledged, code);
             }

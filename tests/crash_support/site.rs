@@ -41,6 +41,19 @@ pub(crate) enum Object {
     Filemark,
 }
 
+impl Object {
+    /// For messages: a record by its number and length.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Filemark => "a filemark".into(),
+            Self::Record(bytes) => match bytes.first_chunk() {
+                Some(number) => format!("record {}, {} bytes", u64::from_be_bytes(*number), bytes.len()),
+                None => format!("a record of {} bytes", bytes.len()),
+            },
+        }
+    }
+}
+
 /// The suites open nodes in this very process. While one thread starts a program, the child has a copy of every
 /// descriptor until it executes, and a node that the other thread has closed stays busy so long: one site at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
