@@ -334,8 +334,8 @@ fn releasable(sql: &rusqlite::Connection, at: GenerationRef) -> Result<Generatio
 /// Makes a pending generation the active one of its partition.
 pub(super) fn activate(c: &Change<'_>, at: GenerationRef, commitment: Hex<32>) -> Result<(), Refusal> {
     let step = |from: KeyState, to: KeyState| from.transition(to).map_err(|e| internal(e.to_string()));
-    let all = GenerationRow::of_partition(&c.sql, at.volume, at.partition)?;
-    let newer = all.iter().any(|g| g.at.generation > at.generation && g.state == GenerationState::Active);
+    let standing = GenerationRow::standing(&c.sql, at.volume, at.partition)?;
+    let newer = standing.iter().any(|g| g.at.generation > at.generation && g.state == GenerationState::Active);
     let mut row = GenerationRow::find(&c.sql, at)?;
     if newer || row.state != GenerationState::Pending {
         return Err(Refusal::new(
@@ -348,7 +348,7 @@ pub(super) fn activate(c: &Change<'_>, at: GenerationRef, commitment: Hex<32>) -
         ));
     }
     // Older ones first: the catalogue allows one active generation per partition.
-    for mut old in all.into_iter().filter(|g| g.at.generation < at.generation) {
+    for mut old in standing.into_iter().filter(|g| g.at.generation < at.generation) {
         match old.state {
             GenerationState::Active => {
                 old.state = GenerationState::Superseded;
@@ -376,7 +376,7 @@ fn finish_labelling(c: &mut Change<'_>, actor: Actor, volume: &VolumeRow) -> Res
     if let Some(old) = volume.replaces {
         let old = VolumeRow::find(&c.sql, old)?;
         for partition in 0..old.partitions {
-            for mut row in GenerationRow::of_partition(&c.sql, old.id, partition)? {
+            for mut row in GenerationRow::standing(&c.sql, old.id, partition)? {
                 if row.state == GenerationState::Active {
                     row.state = GenerationState::Superseded;
                     row.key_state =

@@ -320,9 +320,15 @@ impl GenerationRow {
         raws.into_iter().map(Self::from_raw).collect()
     }
 
-    /// All generations of a partition, newest first.
-    pub(crate) fn of_partition(sql: &Connection, volume: Uuid, partition: u8) -> Result<Vec<Self>, Refusal> {
-        Ok(Self::of_volume(sql, volume)?.into_iter().filter(|g| g.at.partition == partition).collect())
+    /// The active generation of a partition and its pending ones, newest first. A partition that is written from its
+    /// beginning every day has thousands that are neither.
+    pub(crate) fn standing(sql: &Connection, volume: Uuid, partition: u8) -> Result<Vec<Self>, Refusal> {
+        let mut query = sql.prepare_cached(&format!(
+            "{GENERATION} WHERE volume = ?1 AND partition = ?2 AND state IN ('active', 'pending') ORDER BY generation DESC"
+        ))?;
+        let raws: Vec<_> =
+            query.query_map(params![volume.to_string(), partition], raw_generation)?.collect::<Result<_, _>>()?;
+        raws.into_iter().map(Self::from_raw).collect()
     }
 
     pub(crate) fn insert(&self, sql: &Connection) -> Result<(), Refusal> {
