@@ -224,7 +224,7 @@ fn audit(stage: &Stage, story: &mut Story) -> Result<()> {
     std::fs::write(&key, typed(story, stage.sealtape().args(["audit", "key"]))?)?;
     let verify = |file: &Path| {
         let mut verify = stage.sealtape_elsewhere();
-        verify.args(["audit", "verify"]).arg(file).arg("--key-file").arg(&key);
+        verify.args(["audit", "verify"]).arg(file).arg("--key").arg(&key);
         verify
     };
     story.say(&typed(story, &mut verify(&export))?);
@@ -249,7 +249,7 @@ fn restore_without_services(stage: &Stage, story: &mut Story, tape: &Path, sampl
     story.say("services stopped");
     let folder = stage.folder().join("rescued");
     let mut restore = stage.sealtape();
-    restore.arg("restore").arg(tape).arg("--into").arg(&folder);
+    restore.arg("restore").arg(tape).arg("--out").arg(&folder);
     let (said, took) = timed(|| typed(story, &mut restore))?;
     story.say(&said);
     story.figure("restored without services", rate(sample.bytes, took));
@@ -276,7 +276,7 @@ fn refuse_tampered_tape(stage: &Stage, story: &mut Story, tape: &Path) -> Result
     story.say(&format!("changed: object {object} of the medium"));
     let folder = stage.folder().join("refused");
     let mut restore = stage.sealtape();
-    restore.arg("restore").arg(&copy).arg("--into").arg(&folder);
+    restore.arg("restore").arg(&copy).arg("--out").arg(&folder);
     let said = refused(story, &mut restore)?;
     story.say(&said);
     std::fs::remove_file(&copy)?;
