@@ -135,7 +135,7 @@ fn token_and_image_alone_give_the_files_back() {
         (output.stdout, said)
     };
     // To files.
-    let (report, _) = restore(&["--into", "out"]);
+    let (report, _) = restore(&["--out", "out"]);
     let report = String::from_utf8(report).unwrap();
     assert!(report.contains("end not proven"), "{report}");
     must(there, &[], "mkdir x && for f in out/*; do tar -xf $f -C x; done && ls out | wc -l | grep -qx 2");
@@ -149,7 +149,7 @@ fn token_and_image_alone_give_the_files_back() {
     fs::write(there.join("second.tar"), archive).unwrap();
     must(there, &[], "mkdir y && tar -xf second.tar -C y && diff -r --no-dereference again/second y/second");
     // Machines are told the same.
-    let (report, _) = restore(&["--into", "out2", "--json"]);
+    let (report, _) = restore(&["--out", "out2", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["end_proven"], false, "{report}");
 
