@@ -326,11 +326,15 @@ impl Shared {
             }
             Err(error) => progress.failure = Some(PipelineFailure { error, lost: 1 }),
         }
-        if let Entry::Sealed(Ok(record)) = entry {
-            progress.bytes -= record.plain_len() + OVERHEAD;
-            if progress.free.len() < self.limits.records {
-                progress.free.push(record.into_buffer());
+        match entry {
+            Entry::Sealed(Ok(record)) => {
+                progress.bytes -= record.plain_len() + OVERHEAD;
+                if progress.free.len() < self.limits.records {
+                    progress.free.push(record.into_buffer());
+                }
             }
+            Entry::Sealed(Err(UnsealableLength(length))) => progress.bytes -= length + OVERHEAD,
+            Entry::Filemarks(_) | Entry::Free | Entry::Sealing => {}
         }
         progress.done += 1;
         drop(progress);

@@ -53,11 +53,13 @@ impl SealedTape {
             let second = (volume.partitions == 2).then_some(status.capacity_bytes / 2);
             self.drive().format_medium(second)?;
         }
+        let limits = self.drive().block_limits()?;
         let mut latch = AccessLatch::default();
         latch.lock(format!("drive {}: labelling was not finished; label again", self.name));
         self.loaded = Some(Loaded {
             label: None,
             beginning: Beginning::Sealed,
+            limits,
             label_blocks: vec![None; usize::from(volume.partitions)],
             latch,
             partitions: (0..volume.partitions).map(|_| None).collect(),

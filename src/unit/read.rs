@@ -66,9 +66,7 @@ impl SealedTape {
 
     /// Reads the object at the present place. Its plaintext, if it is a record, is left in `self.plain`.
     pub(super) fn read_record(&mut self) -> Result<Opened, DriveError> {
-        let limits = self.drive().block_limits();
-        let limits = limits.map_err(|error| self.drive_failed(error))?;
-        let limit = limits.maximum.min((MAX_PLAIN + OVERHEAD) as u32) as usize;
+        let limit = self.drive_limits()?.maximum.min((MAX_PLAIN + OVERHEAD) as u32) as usize;
         if self.raw.len() < limit {
             self.raw.resize(limit, 0);
         }

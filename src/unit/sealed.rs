@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sealtape_drivers::medium::{
-    DriveError, DriveErrorKind, MediumStatus, MediumType, Position, ReadOutcome, SpaceKind, TapeDrive,
+    BlockLimits, DriveError, DriveErrorKind, MediumStatus, MediumType, Position, ReadOutcome, SpaceKind, TapeDrive,
 };
 use uuid::Uuid;
 use zeroize::Zeroize;
@@ -114,6 +114,8 @@ pub(super) struct Loaded {
     /// The label blocks of the partitions that were identified, as they stand on the medium.
     pub(super) label_blocks: Vec<Option<Box<[u8; LABEL_LEN]>>>,
     pub(super) beginning: Beginning,
+    /// Asked for once: a question to the drive for each record would wait for the record before it to be written.
+    pub(super) limits: BlockLimits,
     pub(super) latch: AccessLatch,
     /// Partitions that were identified so far.
     pub(super) partitions: Vec<Option<PartitionState>>,
@@ -281,9 +283,11 @@ impl SealedTape {
         self.pipeline.reset();
         self.ciphers = CipherCache::default();
         let status = self.drive().medium_status()?;
+        let limits = self.drive().block_limits()?;
         let mut loaded = Loaded {
             label: None,
             beginning: Beginning::Unreadable,
+            limits,
             label_blocks: vec![None; usize::from(status.partitions)],
             latch: AccessLatch::default(),
             partitions: (0..status.partitions).map(|_| None).collect(),
@@ -326,10 +330,9 @@ impl SealedTape {
         drive_maximum.saturating_sub(OVERHEAD as u32).min(self.options.max_block).min(MAX_PLAIN as u32)
     }
 
-    /// READ BLOCK LIMITS of the host: the drive's, less the overhead.
-    pub(super) fn max_plain(&self) -> Result<u32, DriveError> {
-        let maximum = self.drive().block_limits()?.maximum;
-        Ok(self.max_plain_of(maximum))
+    /// The drive's READ BLOCK LIMITS, as they were when the medium was loaded.
+    pub(super) fn drive_limits(&self) -> Result<BlockLimits, DriveError> {
+        self.loaded.as_ref().map(|loaded| loaded.limits).ok_or_else(|| self.nothing_loaded())
     }
 
     /// Reads the beginning of a partition and opens it. Afterwards the drive stands at the host's first object.

@@ -18,8 +18,7 @@ impl SealedTape {
         if block.is_empty() {
             return Ok(Warning::None);
         }
-        let maximum = self.max_plain();
-        let maximum = maximum.map_err(|error| self.drive_failed(error))?;
+        let maximum = self.max_plain_of(self.drive_limits()?.maximum);
         if block.len() > maximum as usize {
             return Err(DriveError::new(
                 DriveErrorKind::IllegalRequest,
