@@ -262,9 +262,10 @@ fn the_pin_is_asked_for_once_and_not_shown_and_ctrl_c_stops_everything() {
     let pin = std::fs::read_to_string(site.home().join("keyd/user.pin")).unwrap();
 
     // script(1) gives the command a terminal of its own.
-    let command = format!("{SEALTAPE} --home {} run", site.home().display());
+    let command = format!("exec {SEALTAPE} --home {} run", site.home().display());
     let mut script = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
+        .env("SHELL", "/bin/sh") // It runs the command; without exec, dash would end by the interrupt itself.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -296,6 +297,7 @@ fn the_pin_is_asked_for_once_and_not_shown_and_ctrl_c_stops_everything() {
     reading.join().unwrap();
     all += &screen.iter().collect::<String>();
     assert_eq!(status.code(), Some(0), "{all}");
+    assert!(!all.contains("ERROR"), "the interrupt took something with it that was needed to stop: {all}");
     assert_eq!(all.matches("PIN for").count(), 1, "{all}");
     assert!(!all.contains(&pin), "the PIN is shown");
 }

@@ -110,6 +110,8 @@ impl Worker {
             .envs(environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            // An interrupt from a terminal goes to its whole foreground group: the last checkpoint still has to be signed.
+            .process_group(0)
             .spawn()?;
         Ok(Self { child, socket: ours })
     }
