@@ -5,8 +5,8 @@
 //! drive says of its position is kept here, under the lock that every command takes.
 
 use sealtape_drivers::medium::{
-    Attribute, BlockLimits, DriveError, DriveIdentity, MediumStatus, Position, PositionReport, ReadOutcome, SpaceKind,
-    SpaceOutcome, TapeDrive, Warning,
+    Attribute, BlockLimits, Description, DriveError, DriveIdentity, MediumStatus, Position, PositionReport,
+    ReadOutcome, SpaceKind, SpaceOutcome, TapeDrive, Warning,
 };
 
 /// A drive that refuses to write from an error that lost the position, or records that were taken before, until the position was set or asked for. It is
@@ -140,6 +140,11 @@ impl TapeDrive for GuardedDrive {
 
     fn write_attribute(&mut self, attribute: &Attribute) -> Result<(), DriveError> {
         let result = self.drive.write_attribute(attribute);
+        self.watch(result)
+    }
+
+    fn describe(&mut self, what: Description) -> Result<Option<Vec<u8>>, DriveError> {
+        let result = self.drive.describe(what);
         self.watch(result)
     }
 }

@@ -1,8 +1,8 @@
 //! Motion, and the [`TapeDrive`] that the host sees: every number is the host's, the hidden objects are not counted.
 
 use sealtape_drivers::medium::{
-    Attribute, BlockLimits, DriveError, DriveErrorKind, DriveIdentity, MediumStatus, Position, PositionReport,
-    ReadOutcome, SpaceKind, SpaceOutcome, SpaceStop, TapeDrive, Warning,
+    Attribute, BlockLimits, Description, DriveError, DriveErrorKind, DriveIdentity, MediumStatus, Position,
+    PositionReport, ReadOutcome, SpaceKind, SpaceOutcome, SpaceStop, TapeDrive, Warning,
 };
 
 use super::refusals;
@@ -346,5 +346,10 @@ impl TapeDrive for SealedTape {
         self.check_writable()?;
         let written = self.drive().write_attribute(attribute);
         written.map_err(|error| self.drive_failed(error))
+    }
+
+    fn describe(&mut self, what: Description) -> Result<Option<Vec<u8>>, DriveError> {
+        let described = self.drive().describe(what);
+        described.map_err(|error| self.drive_failed(error))
     }
 }

@@ -163,6 +163,37 @@ pub struct Attribute {
     pub value: Vec<u8>,
 }
 
+/// Something that a drive says about itself or its medium, in the bytes of the standard. Sealing does not change it, so it is passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Description {
+    /// LOG SENSE, cumulative values: the whole page with its header of 4 bytes.
+    LogPage {
+        /// Page code.
+        page: u8,
+        /// Subpage code.
+        subpage: u8,
+    },
+    /// REPORT DENSITY SUPPORT: the descriptors with their header of 4 bytes.
+    DensitySupport {
+        /// Only what the loaded medium can have.
+        medium: bool,
+    },
+    /// MODE SENSE(10), current values: header, block descriptor and the page.
+    ModePage {
+        /// Page code.
+        page: u8,
+        /// Subpage code.
+        subpage: u8,
+    },
+    /// INQUIRY: the whole vital product data page.
+    VitalProductData {
+        /// Page code.
+        page: u8,
+    },
+    /// READ ATTRIBUTE: the list of the attributes that the current partition has, as identifiers of 2 bytes each.
+    AttributeList,
+}
+
 /// A sequential-access drive that belongs to one owner.
 ///
 /// Every call is one command and returns when the drive has answered it. No call changes the
@@ -232,4 +263,9 @@ pub trait TapeDrive: Send {
 
     /// WRITE ATTRIBUTE: an empty value removes the attribute.
     fn write_attribute(&mut self, attribute: &Attribute) -> Result<(), DriveError>;
+
+    /// What the drive says about itself; `None` when it does not say it. Changes nothing.
+    fn describe(&mut self, _what: Description) -> Result<Option<Vec<u8>>, DriveError> {
+        Ok(None)
+    }
 }

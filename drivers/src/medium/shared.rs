@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Attribute, BlockLimits, DriveError, DriveIdentity, MediumStatus, Position, PositionReport, ReadOutcome, SpaceKind,
-    SpaceOutcome, TapeDrive, Warning,
+    Attribute, BlockLimits, Description, DriveError, DriveIdentity, MediumStatus, Position, PositionReport,
+    ReadOutcome, SpaceKind, SpaceOutcome, TapeDrive, Warning,
 };
 
 /// A drive behind a lock. Each command holds the lock for its own time only.
@@ -114,5 +114,9 @@ impl<D: TapeDrive> TapeDrive for SharedDrive<D> {
 
     fn write_attribute(&mut self, attribute: &Attribute) -> Result<(), DriveError> {
         self.lock().write_attribute(attribute)
+    }
+
+    fn describe(&mut self, what: Description) -> Result<Option<Vec<u8>>, DriveError> {
+        self.lock().describe(what)
     }
 }

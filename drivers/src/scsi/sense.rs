@@ -62,6 +62,14 @@ impl AdditionalSense {
     pub const CAUSE_NOT_REPORTABLE: Self = Self::new(0x04, 0x00);
     pub const WRITE_ERROR: Self = Self::new(0x0c, 0x00);
     pub const UNRECOVERED_READ_ERROR: Self = Self::new(0x11, 0x00);
+    pub const PARAMETER_LIST_LENGTH_ERROR: Self = Self::new(0x1a, 0x00);
+    pub const INVALID_COMMAND_OPERATION_CODE: Self = Self::new(0x20, 0x00);
+    pub const INVALID_FIELD_IN_PARAMETER_LIST: Self = Self::new(0x26, 0x00);
+    pub const MODE_PARAMETERS_CHANGED: Self = Self::new(0x2a, 0x01);
+    pub const SAVING_PARAMETERS_NOT_SUPPORTED: Self = Self::new(0x39, 0x00);
+    pub const MEDIUM_REMOVAL_PREVENTED: Self = Self::new(0x53, 0x02);
+    pub const LOGICAL_UNIT_NOT_READY_BECOMING_READY: Self = Self::new(0x04, 0x01);
+    pub const INITIALIZING_COMMAND_REQUIRED: Self = Self::new(0x04, 0x02);
     pub const INVALID_FIELD_IN_CDB: Self = Self::new(0x24, 0x00);
     pub const WRITE_PROTECTED: Self = Self::new(0x27, 0x00);
     pub const MEDIUM_MAY_HAVE_CHANGED: Self = Self::new(0x28, 0x00);
@@ -105,6 +113,17 @@ pub struct SenseFlags {
     pub deferred: bool,
 }
 
+/// Which field was wrong (SPC-4 4.5.2.4.2): the sense-key specific bytes of ILLEGAL REQUEST.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct FieldPointer {
+    /// C/D: the field stands in the command descriptor block, not in the parameter data.
+    pub in_cdb: bool,
+    /// Its first byte, from 0.
+    pub byte: u16,
+    /// Its highest bit, where the field is not whole bytes.
+    pub bit: Option<u8>,
+}
+
 /// Sense data, independent of its form on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sense {
@@ -116,13 +135,15 @@ pub struct Sense {
     pub flags: SenseFlags,
     /// INFORMATION where VALID is set: the residue, signed (requested minus done).
     pub information: Option<i64>,
+    /// With ILLEGAL REQUEST: which field was wrong.
+    pub field: Option<FieldPointer>,
 }
 
 impl Sense {
     /// Sense with neither flags nor information.
     pub const fn new(key: SenseKey, additional: AdditionalSense) -> Self {
         let flags = SenseFlags { filemark: false, end_of_medium: false, incorrect_length: false, deferred: false };
-        Self { key, additional, flags, information: None }
+        Self { key, additional, flags, information: None, field: None }
     }
 }
 

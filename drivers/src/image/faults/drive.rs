@@ -2,8 +2,8 @@
 
 use super::plan::{COMMANDS, Command, Effect, Fault, FaultPlan};
 use crate::medium::{
-    Attribute, BlockLimits, DriveError, DriveErrorKind, DriveIdentity, MediumStatus, Position, PositionReport,
-    PowerCut, ReadOutcome, SpaceKind, SpaceOutcome, TapeDrive, Warning,
+    Attribute, BlockLimits, Description, DriveError, DriveErrorKind, DriveIdentity, MediumStatus, Position,
+    PositionReport, PowerCut, ReadOutcome, SpaceKind, SpaceOutcome, TapeDrive, Warning,
 };
 use crate::scsi::{AdditionalSense, Sense, SenseKey};
 
@@ -190,6 +190,10 @@ impl<D: PowerCut> TapeDrive for FaultyDrive<D> {
 
     fn write_attribute(&mut self, attribute: &Attribute) -> Result<(), DriveError> {
         self.run(Command::WriteAttribute, |drive| drive.write_attribute(attribute))
+    }
+
+    fn describe(&mut self, what: Description) -> Result<Option<Vec<u8>>, DriveError> {
+        self.run(Command::Other, |drive| drive.describe(what))
     }
 }
 
