@@ -1,1 +1,1 @@
-//! Guest lab and suites for real drives (built by the issue on real SCSI).
+//! Guest lab and suites for real drives.
