@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod lab;
 mod setup;
 mod test;
 
@@ -28,7 +29,16 @@ cargo xtask <task>
         --long      also what takes many minutes (sets SEALTAPE_LONG=1)
         --no-demo   leave the demo out
 
-  setup [demo|test]
+  lab [OPTION...] -- COMMAND...
+        run a command in a Linux guest that has a real SCSI stack and this machine's files, read-only; its output and
+        exit code are passed on (125: the guest itself failed). See docs/lab.md
+        --time-limit S   longest time in seconds, boot included (120)
+        --memory M       the guest's memory in MiB (1024)
+        --modules a,b    kernel modules to load first
+        --env N=V, --writable FOLDER, --console
+                         an environment variable, a folder the command may write to, the kernel's messages at the end
+
+  setup [demo|test|lab]
         only the set-up of one of them (test)
 ";
 
@@ -36,7 +46,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match dispatch(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("\nxtask: {error:#}");
             ExitCode::FAILURE
@@ -44,18 +54,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: &[&str]) -> Result<()> {
+fn dispatch(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
-        [] | ["help" | "--help" | "-h", ..] => {
-            print!("{HELP}");
-            Ok(())
-        }
-        ["demo", options @ ..] => demo::run(&demo_options(options)?),
-        ["test", options @ ..] => test::run(&test_options(options)?),
-        ["setup"] | ["setup", "test"] => setup::for_test().map(drop),
-        ["setup", "demo"] => setup::for_demo(),
+        [] | ["help" | "--help" | "-h", ..] => print!("{HELP}"),
+        ["demo", options @ ..] => demo::run(&demo_options(options)?)?,
+        ["test", options @ ..] => test::run(&test_options(options)?)?,
+        ["lab", options @ ..] => return lab::run(options),
+        ["setup"] | ["setup", "test"] => drop(setup::for_test()?),
+        ["setup", "demo"] => setup::for_demo()?,
+        ["setup", "lab"] => setup::for_lab()?,
         [unknown, ..] => bail!("no task {unknown:?}; `cargo xtask help` lists them"),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn demo_options(arguments: &[&str]) -> Result<demo::Options> {

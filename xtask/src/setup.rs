@@ -38,6 +38,17 @@ const TEST: &[Need] = &[
     Need { package: "python3-venv", shown_by: &[PYTHON_WITH_PIP] },
 ];
 
+/// What the guest lab is made of, and what its suites call in the guest.
+const LAB: &[Need] = &[
+    Need { package: "user-mode-linux", shown_by: &["linux.uml", "/usr/lib/uml/modules"] },
+    Need { package: "busybox-static", shown_by: &["busybox"] },
+    Need { package: "kmod", shown_by: &["modprobe", "lsmod"] },
+    Need { package: "sg3-utils", shown_by: &["sg_inq", "sg_turs"] },
+    Need { package: "mtx", shown_by: &["mtx"] },
+    Need { package: "lsscsi", shown_by: &["lsscsi"] },
+    Need { package: "open-iscsi", shown_by: &["iscsid", "iscsiadm"] },
+];
+
 /// Not a file but a question: a Python 3 that can make virtual environments with pip in them.
 const PYTHON_WITH_PIP: &str = "python3 -m ensurepip";
 
@@ -52,9 +63,14 @@ pub(crate) fn for_demo() -> Result<()> {
 
 /// What the tests need; gives the Python interpreter with the packages of the independent reader.
 pub(crate) fn for_test() -> Result<Option<PathBuf>> {
-    packages(DEMO.iter().chain(TEST))?;
+    packages(DEMO.iter().chain(TEST).chain(LAB))?;
     fuse()?;
     python()
+}
+
+/// What a guest needs.
+pub(crate) fn for_lab() -> Result<()> {
+    packages(LAB.iter())
 }
 
 fn packages<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {

@@ -11,7 +11,7 @@ use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use sealtape_hwtest::guest::Guest;
 
-/// Run a command in a Linux guest that has a SCSI stack and this machine's files, read-only
+/// Run a command in a Linux guest that has a SCSI stack and this machine's files, read-only, in the same working directory
 #[derive(Parser)]
 #[command(name = "sealtape-lab")]
 struct Arguments {
@@ -62,8 +62,11 @@ fn run(arguments: Arguments) -> Result<u8> {
     for folder in arguments.writable {
         guest = guest.writable(std::path::absolute(&folder).with_context(|| folder.display().to_string())?);
     }
+    let here = std::env::current_dir().context("the working directory")?;
+    let here = here.to_str().context("the working directory's path is no UTF-8")?;
     let words: Vec<String> = arguments.command.iter().map(|word| quoted(word)).collect();
-    let outcome = guest.run_shown(&words.join(" "), &mut std::io::stdout().lock())?;
+    let script = format!("cd -- {} && {}", quoted(here), words.join(" "));
+    let outcome = guest.run_shown(&script, &mut std::io::stdout().lock())?;
     if arguments.console {
         eprint!("{}", outcome.console);
     }
