@@ -32,7 +32,8 @@ cargo xtask <task>
   lab [OPTION...] -- COMMAND...
         run a command in a Linux guest that has a real SCSI stack and this machine's files, read-only; its output and
         exit code are passed on (125: the guest itself failed). See docs/lab.md
-        --time-limit S   longest time in seconds, boot included (120)
+        --guest uml|qemu User-Mode Linux (2 s to boot, full speed), or QEMU with Debian's own kernel (slow; is fetched)
+        --time-limit S   longest time in seconds, boot included (120; qemu: 600)
         --memory M       the guest's memory in MiB (1024)
         --modules a,b    kernel modules to load first
         --env N=V, --writable FOLDER, --console
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match dispatch(&arguments) {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nxtask: {error:#}");
             ExitCode::FAILURE
@@ -54,18 +55,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: &[&str]) -> Result<ExitCode> {
+fn dispatch(arguments: &[&str]) -> Result<()> {
     match arguments {
-        [] | ["help" | "--help" | "-h", ..] => print!("{HELP}"),
-        ["demo", options @ ..] => demo::run(&demo_options(options)?)?,
-        ["test", options @ ..] => test::run(&test_options(options)?)?,
-        ["lab", options @ ..] => return lab::run(options),
-        ["setup"] | ["setup", "test"] => drop(setup::for_test()?),
-        ["setup", "demo"] => setup::for_demo()?,
-        ["setup", "lab"] => setup::for_lab()?,
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["demo", options @ ..] => demo::run(&demo_options(options)?),
+        ["test", options @ ..] => test::run(&test_options(options)?),
+        ["lab", options @ ..] => match lab::run(options)? {},
+        ["setup"] | ["setup", "test"] => setup::for_test().map(drop),
+        ["setup", "demo"] => setup::for_demo(),
+        ["setup", "lab"] => setup::for_lab(),
         [unknown, ..] => bail!("no task {unknown:?}; `cargo xtask help` lists them"),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn demo_options(arguments: &[&str]) -> Result<demo::Options> {

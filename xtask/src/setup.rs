@@ -49,6 +49,9 @@ const LAB: &[Need] = &[
     Need { package: "open-iscsi", shown_by: &["iscsid", "iscsiadm"] },
 ];
 
+/// What a guest by QEMU is made of besides. Large, and only for those who ask for it.
+const QEMU: &[Need] = &[Need { package: "qemu-system-x86", shown_by: &["qemu-system-x86_64"] }];
+
 /// Not a file but a question: a Python 3 that can make virtual environments with pip in them.
 const PYTHON_WITH_PIP: &str = "python3 -m ensurepip";
 
@@ -68,9 +71,14 @@ pub(crate) fn for_test() -> Result<Option<PathBuf>> {
     python()
 }
 
-/// What a guest needs.
+/// What a guest by User-Mode Linux needs.
 pub(crate) fn for_lab() -> Result<()> {
     packages(LAB.iter())
+}
+
+/// What a guest by QEMU needs; the kernel comes with [`crate::lab`].
+pub(crate) fn for_lab_with_qemu() -> Result<()> {
+    packages(LAB.iter().chain(QEMU))
 }
 
 fn packages<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {

@@ -15,9 +15,12 @@ use sealtape_hwtest::guest::Guest;
 #[derive(Parser)]
 #[command(name = "sealtape-lab")]
 struct Arguments {
-    /// Longest time in seconds, boot included
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
-    time_limit: u32,
+    /// What runs the guest: User-Mode Linux, or QEMU with Debian's kernel
+    #[arg(long, value_enum, default_value_t = Kind::Uml)]
+    guest: Kind,
+    /// Longest time in seconds, boot included [default: 120, with QEMU 600]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    time_limit: Option<u32>,
     /// The guest's memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u32,
@@ -38,6 +41,12 @@ struct Arguments {
     command: Vec<String>,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kind {
+    Uml,
+    Qemu,
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(code) => ExitCode::from(code),
@@ -51,8 +60,14 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<u8> {
     let stop = stop_on_signals()?;
-    let limit = Duration::from_secs(arguments.time_limit.into());
-    let mut guest = Guest::uml().memory_mib(arguments.memory).time_limit(limit).stop_when(stop);
+    let guest = match arguments.guest {
+        Kind::Uml => Guest::uml(),
+        Kind::Qemu => Guest::qemu(),
+    };
+    let mut guest = guest.memory_mib(arguments.memory).stop_when(stop);
+    if let Some(seconds) = arguments.time_limit {
+        guest = guest.time_limit(Duration::from_secs(seconds.into()));
+    }
     for module in arguments.modules {
         guest = guest.module(module);
     }

@@ -15,9 +15,11 @@
 //! # Ok::<(), sealtape_hwtest::guest::Error>(())
 //! ```
 
+mod cpio;
 mod error;
 mod group;
 mod job;
+mod qemu;
 mod uml;
 
 use std::fs::File;
@@ -38,12 +40,21 @@ const LOOK: Duration = Duration::from_millis(10);
 /// What a guest is to be.
 #[derive(Debug, Clone)]
 pub struct Guest {
+    kind: Kind,
     memory_mib: u32,
     time_limit: Duration,
     environment: Vec<(String, String)>,
     modules: Vec<String>,
     folders: Vec<PathBuf>,
     stop: Option<Arc<AtomicBool>>,
+}
+
+/// What runs the guest's kernel.
+#[derive(Debug, Clone)]
+enum Kind {
+    Uml,
+    /// With the kernel in this folder, or the one that xtask has unpacked.
+    Qemu(Option<PathBuf>),
 }
 
 /// What a script did that ran to its end.
@@ -62,9 +73,25 @@ pub struct Outcome {
 impl Guest {
     /// A guest by User-Mode Linux: one processor, 1 GiB of memory, a limit of two minutes.
     pub fn uml() -> Self {
+        Self::new(Kind::Uml, Duration::from_secs(120))
+    }
+
+    /// A guest by QEMU with Debian's own kernel, as `cargo xtask lab --guest qemu` has put it into Cargo's target folder: one
+    /// processor, 1 GiB of memory, a limit of ten minutes.
+    pub fn qemu() -> Self {
+        Self::new(Kind::Qemu(None), Duration::from_secs(600))
+    }
+
+    /// As [`qemu`](Self::qemu), with the kernel in `folder`: `boot/vmlinuz-VERSION` and `lib/modules/VERSION`, of one version.
+    pub fn qemu_with_kernel(folder: impl Into<PathBuf>) -> Self {
+        Self::new(Kind::Qemu(Some(folder.into())), Duration::from_secs(600))
+    }
+
+    fn new(kind: Kind, time_limit: Duration) -> Self {
         Self {
+            kind,
             memory_mib: 1024,
-            time_limit: Duration::from_secs(120),
+            time_limit,
             environment: Vec::new(),
             modules: Vec::new(),
             folders: Vec::new(),
@@ -130,7 +157,10 @@ impl Guest {
         let job = JobFolder::new()?;
         job.fill(script, &self.environment, &self.modules, &self.folders)?;
         let console = job.create("console")?;
-        let mut command = uml::command(&job, self.memory_mib)?;
+        let mut command = match &self.kind {
+            Kind::Uml => uml::command(&job, self.memory_mib)?,
+            Kind::Qemu(kernel) => qemu::command(&job, self.memory_mib, kernel.as_deref(), &self.folders)?,
+        };
         command.stdin(Stdio::null()).stderr(console.try_clone().map_err(Error::host("the console's file"))?);
         command.stdout(console);
 
