@@ -53,8 +53,14 @@ fn serve(args: &Args) -> anyhow::Result<()> {
             stop_timeout: Duration::from_secs(60),
             ..MountOptions::default()
         };
-        let mounted = mount(&config.nodes(), drives.nodes(), &options)?;
-        drives.mounted(&mounted.nodes());
+        let nodes = drives.nodes();
+        let mounted = match nodes.is_empty() {
+            true => None, // Every drive is a virtual SCSI drive.
+            false => Some(mount(&config.nodes(), nodes, &options)?),
+        };
+        if let Some(mounted) = &mounted {
+            drives.mounted(&mounted.nodes());
+        }
         let starting = Arc::clone(&drives);
         let virtual_drives = tokio::task::spawn_blocking(move || VirtualDrives::start(&starting)).await??;
         tracing::info!(nodes = %config.nodes().display(), drives = config.drives.len(), "ready");
@@ -71,7 +77,7 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         }
         let taken_down = tokio::task::spawn_blocking(move || {
             let removed = virtual_drives.stop();
-            let taken_down = mounted.stop();
+            let taken_down = mounted.map_or(Ok(()), |mounted| mounted.stop());
             drives.unload_all();
             removed.and(taken_down.context("the nodes could not be taken down"))
         });
