@@ -7,6 +7,11 @@
 mod command;
 mod inquiry;
 mod limits;
+mod log;
+mod mam;
+mod mode;
+mod mode_pages;
+mod mode_tape_pages;
 mod position;
 mod sense;
 mod sense_text;
@@ -19,6 +24,21 @@ mod wire;
 pub use command::{Cdb, CdbError, Command, Destination, Form, PageControl, cdb_length};
 pub use inquiry::{Peripheral, StandardInquiry, VERSION_SPC_4, version};
 pub use limits::{BlockLengthLimits, MaximumLogicalObject};
+pub use log::{
+    LogBody, LogPage, LogParameter, PartitionRecord, TapeCapacity, data_compression, error_counter, log_page,
+    sequential_access, volume_statistics,
+};
+pub use mam::{
+    AttributeIds, AttributeValues, MamAttribute, NumberRange, attribute, attribute_action, attribute_format,
+};
+pub use mode::{BlockDescriptor, ModePage, ModeParameters};
+pub use mode_pages::{
+    Control, ControlExtension, DisconnectReconnect, InformationalExceptions, PowerCondition, ReadWriteErrorRecovery,
+};
+pub use mode_tape_pages::{
+    ControlDataProtection, DataCompression, DeviceConfiguration, DeviceConfigurationExtension, MediumConfiguration,
+    MediumPartition,
+};
 pub use position::{Location, PositionData};
 pub use sense::{AdditionalSense, FieldPointer, Sense, SenseFlags, SenseKey};
 pub use sense_text::additional_text;
