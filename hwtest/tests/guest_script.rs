@@ -36,7 +36,7 @@ fn devices_are_found_by_what_they_are_and_not_by_number() {
         WAIT=1 scsi_by_vendor SEALTAPE OTHER
     "#);
     assert_eq!(outcome.exit_code, 1);
-    assert_eq!(outcome.output, "sg0 sda\nsg0 sda\nnot within 1 s: scsi_address vendor SEALTAPE OTHER\n");
+    assert_eq!(outcome.output, "sg0 sda\nsg0 sda\nnot within 1 s: scsi_find vendor SEALTAPE OTHER\n");
 }
 
 #[test]
@@ -71,4 +71,20 @@ fn scratch_folders_are_writable_copies() {
     "#);
     assert_eq!((outcome.exit_code, outcome.output.as_str()), (0, "changed\n"));
     assert!(!std::fs::read_to_string("/etc/iscsi/iscsid.conf").unwrap().contains("changed"));
+}
+
+#[test]
+fn serial_numbers_are_read_from_the_page_of_any_device_type() {
+    // Disk, tape, changer; blanks before, zeros behind; a length with the value of a letter; empty; another page; none.
+    let outcome = run(r#"
+        page() { mkdir -p d; printf "$1" >d/vpd_pg80; REPLY=; scsi_read_serial d; echo "$? '$REPLY'"; }
+        page '\x00\x80\x00\x04D001'
+        page '\x01\x80\x00\x08  T 1 \x00\x00'
+        page '\x08\x80\x00\x41C%064d'
+        page '\x01\x80\x00\x00'
+        page '\x01\x83\x00\x04T001'
+        rm d/vpd_pg80; scsi_read_serial d; echo $?
+    "#);
+    let long = format!("C{}", "0".repeat(64));
+    assert_eq!(outcome.output, format!("0 'D001'\n0 'T 1'\n0 '{long}'\n1 ''\n1 ''\n1\n"));
 }
