@@ -1,7 +1,7 @@
 //! Null tapes behind `target_core_user`, to try the front end with: whatever is written is counted and forgotten, whatever is
 //! read has blocks of one length and a filemark after every so many.
 //!
-//! `tcmu_null serve [--block BYTES] [--file BLOCKS] [--transfer BYTES] [--panic-on OPCODE] NAME...` serves until SIGTERM (removes
+//! `tcmu_null serve [--block BYTES] [--file BLOCKS] [--transfer BYTES] [--limit BYTES] [--panic-on OPCODE] NAME...` serves until SIGTERM (removes
 //! everything) or SIGHUP (leaves the units for the next start). `tcmu_null clean` removes what a killed one left.
 #![allow(clippy::unwrap_used, reason = "a tool for tests ends by panicking")]
 
@@ -15,6 +15,7 @@ struct NullTape {
     serial: String,
     block: usize,
     file: u64,
+    limit: u32,
     panic_on: Option<u8>,
     trace: bool,
     attention: bool,
@@ -98,7 +99,8 @@ impl LogicalUnit for NullTape {
                 Completion::GOOD
             }
             Command::ReadBlockLimits { .. } => {
-                data_in.put(&[0, 0x10, 0, 0, 0, 1], 6);
+                let limit = self.limit.to_be_bytes();
+                data_in.put(&[0, limit[1], limit[2], limit[3], 0, 1], 6);
                 Completion::GOOD
             }
             Command::ModeSense { allocation, .. } => {
@@ -156,12 +158,14 @@ fn serve(mut arguments: impl Iterator<Item = String>) {
     signals.add(Signal::SIGHUP);
     signals.thread_block().unwrap();
     let (mut block, mut file, mut transfer, mut panic_on, mut names) = (65536, 1000, 1 << 20, None, Vec::new());
+    let mut limit = 1 << 20;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap();
         match argument.as_str() {
             "--block" => block = value().parse().unwrap(),
             "--file" => file = value().parse().unwrap(),
             "--transfer" => transfer = value().parse().unwrap(),
+            "--limit" => limit = value().parse().unwrap(),
             "--panic-on" => panic_on = Some(u8::from_str_radix(&value(), 16).unwrap()),
             _ => names.push(argument),
         }
@@ -172,8 +176,19 @@ fn serve(mut arguments: impl Iterator<Item = String>) {
         let serial = format!("NULL-{name}");
         let mut config = UnitConfig::new(&name, &serial);
         config.max_transfer = transfer;
-        let tape =
-            NullTape { name, serial, block, file, panic_on, trace, attention: false, object: 0, read: 0, written: 0 };
+        let tape = NullTape {
+            name,
+            serial,
+            block,
+            file,
+            limit,
+            panic_on,
+            trace,
+            attention: false,
+            object: 0,
+            read: 0,
+            written: 0,
+        };
         let server = Server::start(&config, Box::new(tape)).unwrap_or_else(|error| panic!("{error}"));
         let lun = Lun::link(&server).unwrap_or_else(|error| panic!("{error}"));
         let resumed = if server.resumed() { "resumed" } else { "new" };

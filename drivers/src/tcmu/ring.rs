@@ -301,4 +301,4 @@ fn cdb_length(operation: u8, additional: u8) -> usize {
 
 #[cfg(test)]
 #[path = "ring_tests.rs"]
-mod tests;
+pub(super) mod tests;
