@@ -253,6 +253,24 @@ fn nothing_in_an_entry_is_believed() {
     assert!(error.to_string().contains("cut off"), "{error}");
 }
 
+#[test]
+fn a_ring_that_was_reset_from_outside_is_not_read_on() {
+    let (mut ring, mut kernel) = new(512);
+    let mut request = Request::default();
+    for _ in 0..7 {
+        kernel.command(&mut ring, &[0x0a, 0, 0, 0, 8, 0], &[(0, 8)]).unwrap();
+        assert_eq!(ring.next(&mut request), Ok(Next::Command));
+        ring.complete(&request, 0, &[], 0).unwrap();
+        kernel.answer(&ring).unwrap();
+    }
+    // Behind our place stands an old command now, and an empty ring would look like a full one.
+    ring.region.store_release(mailbox::TAIL, 0).unwrap();
+    ring.region.store_release(mailbox::HEAD, 0).unwrap();
+    assert!(matches!(ring.next(&mut request), Err(RingError::Moved { found: 0, .. })));
+    ring.restart().unwrap();
+    assert_eq!(ring.next(&mut request), Ok(Next::Empty));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Length of the CDB by its operation, and data as place and length.

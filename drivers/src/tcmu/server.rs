@@ -34,9 +34,14 @@ impl Server {
         let path = device.path.clone();
         let started = Self::run(config, device, found, unit);
         // The thread waits already. A device that was just made is not blocked, and nobody minds.
-        let served = started.and_then(|server| {
-            configfs::write(&path.join("action/block_dev"), "0")?;
-            Ok(server)
+        let served = started.and_then(|server| match configfs::write(&path.join("action/block_dev"), "0") {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                if let Err(error) = server.suspend() {
+                    tracing::warn!(unit = config.name, %error, "a virtual drive that could not be served");
+                }
+                Err(error)
+            }
         });
         if served.is_err() && found == Found::Made {
             for error in device::remove(config.hba, &config.name) {
@@ -103,12 +108,14 @@ impl Server {
     /// [`start`](Self::start) in this process or another.
     ///
     /// # Errors
-    /// When the thread had ended before, by an error or a panic.
+    /// When the thread had ended before, by an error or a panic, or the kernel does not let the device be blocked.
     pub fn suspend(self) -> Result<(), TcmuError> {
-        let Self { stop, thread, name: unit, .. } = self;
+        let Self { hba, stop, thread, name: unit, .. } = self;
+        // First, so that the ring gets empty even while a host goes on sending.
+        let blocked = configfs::write(&configfs::device(hba, &unit).join("action/block_dev"), "1");
         drop(stop);
         match thread.join() {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => blocked,
             Ok(Err(error)) => Err(TcmuError::Thread { unit, how: format!("had given up: {error}") }),
             Err(panic) => Err(TcmuError::Thread { unit, how: format!("panicked: {}", reason(panic.as_ref())) }),
         }
