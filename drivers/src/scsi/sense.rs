@@ -132,6 +132,7 @@ impl AdditionalSense {
     pub const MEDIUM_NOT_PRESENT_LOADABLE: Self = Self::new(0x3a, 0x03);
     pub const MEDIUM_NOT_PRESENT_MEDIUM_AUXILIARY_MEMORY_ACCESSIBLE: Self = Self::new(0x3a, 0x04);
     pub const SEQUENTIAL_POSITIONING_ERROR: Self = Self::new(0x3b, 0x00);
+    pub const POSITION_PAST_BEGINNING_OF_MEDIUM: Self = Self::new(0x3b, 0x0c);
     pub const TAPE_POSITION_ERROR_AT_BEGINNING_OF_MEDIUM: Self = Self::new(0x3b, 0x01);
     pub const TAPE_POSITION_ERROR_AT_END_OF_MEDIUM: Self = Self::new(0x3b, 0x02);
     pub const REPOSITION_ERROR: Self = Self::new(0x3b, 0x08);
