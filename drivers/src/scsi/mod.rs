@@ -5,6 +5,8 @@
 //! keeps more than it was given. `to_bytes` gives the whole structure; cutting it to the allocation length is the unit's matter.
 
 mod command;
+mod density;
+mod element;
 mod inquiry;
 mod limits;
 mod log;
@@ -12,7 +14,9 @@ mod mam;
 mod mode;
 mod mode_pages;
 mod mode_tape_pages;
+mod opcodes;
 mod position;
+mod reports;
 mod sense;
 mod sense_text;
 mod sense_wire;
@@ -22,6 +26,8 @@ mod vpd;
 mod wire;
 
 pub use command::{Cdb, CdbError, Command, Destination, Form, PageControl, cdb_length};
+pub use density::{Density, DensitySupport, MediumTypeDescriptor, MediumTypeSupport};
+pub use element::{Element, ElementPage, ElementStatus, ElementType, VolumeTag};
 pub use inquiry::{Peripheral, StandardInquiry, VERSION_SPC_4, version};
 pub use limits::{BlockLengthLimits, MaximumLogicalObject};
 pub use log::{
@@ -39,7 +45,9 @@ pub use mode_tape_pages::{
     ControlDataProtection, DataCompression, DeviceConfiguration, DeviceConfigurationExtension, MediumConfiguration,
     MediumPartition,
 };
+pub use opcodes::{CommandSupport, CommandTimeouts, Support, SupportedCommand, SupportedCommands, TaskManagement};
 pub use position::{Location, PositionData};
+pub use reports::{LogicalUnits, MediaSerialNumber, Timestamp};
 pub use sense::{AdditionalSense, FieldPointer, Sense, SenseFlags, SenseKey};
 pub use sense_text::additional_text;
 pub use tape_alert::TapeAlertFlags;
