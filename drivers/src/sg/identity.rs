@@ -33,9 +33,11 @@ pub(super) fn ask<T: Transport>(link: &mut Link<T>) -> Result<DriveIdentity, Dri
         let told = link.fetch_if_told(command, usize::from(INQUIRY_ALLOCATION))?;
         if let Some(Ok((_, Vpd::UnitSerialNumber(text) | Vpd::ManufacturerSerialNumber(text)))) =
             told.map(|bytes| Vpd::parse(&bytes))
-            && serial.is_empty()
         {
             serial = text.trim().to_owned();
+        }
+        if !serial.is_empty() {
+            break;
         }
     }
     if serial.is_empty() {

@@ -60,10 +60,11 @@ pub(super) fn consequence(error: &DriveError) -> Consequence {
     // Reservations preempted or released, registrations preempted, commands cleared: somebody else was at the drive.
     let somebody_else = attention && matches!((asc, ascq), (0x2a, 0x03..=0x05) | (0x2f, _));
     let mode = attention && matches!((asc, ascq), (0x2a, 0x00 | 0x01) | (0x3f, 0x00 | 0x01));
-    let lost = error.position_lost() || error.sense.flags.deferred;
+    // NOT READY and the other attentions move nothing: what comes after them is told in its own words. A layer above may be stricter.
+    let lost = matches!(error.kind, DriveErrorKind::Reset | DriveErrorKind::Transport);
     Consequence {
-        position_unknown: lost || changed_medium || somebody_else,
-        settings_lost: error.position_lost() || changed_medium || somebody_else || mode,
+        position_unknown: lost || error.sense.flags.deferred || changed_medium || somebody_else,
+        settings_lost: lost || changed_medium || somebody_else || mode || error.kind == DriveErrorKind::NotReady,
     }
 }
 
