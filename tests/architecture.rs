@@ -16,7 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sealtape", &["sealtape-drivers", "sealtape-kms"]),
     ("sealtape-drivers", &[]),
     ("sealtape-kms", &[]),
-    ("sealtape-hwtest", &["sealtape", "sealtape-drivers", "sealtape-kms"]),
+    ("sealtape-hwtest", &["sealtape", "sealtape-drivers", "sealtape-kms", "sealtape-uml-xstate"]),
+    ("sealtape-uml-xstate", &[]),
     ("xtask", &[]),
 ];
 

@@ -9,6 +9,7 @@ mod label;
 mod motion;
 mod read;
 mod refusals;
+pub mod scsi;
 mod sealed;
 pub mod st;
 mod unsynchronised;

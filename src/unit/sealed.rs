@@ -139,6 +139,8 @@ pub struct SealedTape {
     pub(super) host_prevents_removal: bool,
     pub(super) catalogue_behind: bool,
     pub(super) unsynchronised_objects: u64,
+    /// When the host's last record was taken.
+    pub(super) last_write: Option<std::time::Instant>,
     pub(super) records_refused: u64,
     pub(super) ciphers: CipherCache,
     pub(super) raw: Vec<u8>,
@@ -175,6 +177,7 @@ impl SealedTape {
             host_prevents_removal: false,
             catalogue_behind: false,
             unsynchronised_objects: 0,
+            last_write: None,
             records_refused: 0,
             ciphers: CipherCache::default(),
             raw: Vec::new(),

@@ -1,5 +1,7 @@
 //! Writing: sessions, generations, synchronisation.
 
+use std::time::{Duration, Instant};
+
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome, SpaceKind, SpaceStop, Warning};
 
 use zeroize::Zeroize;
@@ -11,6 +13,10 @@ use crate::pipeline::{PipelineFailure, SubmitError};
 use crate::seal::{GenerationRecord, PlainRecord, RecordKind, Refusal, SessionId, SessionSealer, VolumeKind};
 use crate::volume::keys::{NewGeneration, SessionOpening, SyncReport};
 use crate::volume::{Access, HIDDEN_OBJECTS, PartitionState, WritePlan};
+use sealtape_drivers::scsi::{AdditionalSense, Sense, SenseKey};
+
+/// A pause of the host after which the drive is asked where it stands before it writes on.
+const IDLE: Duration = Duration::from_secs(1);
 
 impl SealedTape {
     pub(super) fn write_block(&mut self, block: &[u8]) -> Result<Warning, DriveError> {
@@ -50,6 +56,7 @@ impl SealedTape {
                     state.pass_submitted();
                 }
                 self.unsynchronised_objects += 1;
+                self.last_write = Some(Instant::now());
                 Ok(host_warning(warning))
             }
             Err(error) => Err(self.submit_failed(error)),
@@ -231,7 +238,7 @@ impl SealedTape {
         for _ in 0..3 {
             let plan = self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_write();
             match plan {
-                WritePlan::Continue => return Ok(()),
+                WritePlan::Continue => return self.confirm_after_idling(),
                 WritePlan::NotAtEndOfData => return Err(self.not_at_end_of_data()),
                 WritePlan::NewGeneration => self.write_new_generation()?,
                 WritePlan::ConfirmBefore => self.confirm_before()?,
@@ -243,6 +250,14 @@ impl SealedTape {
             }
         }
         Err(refusals::locked("the place of the write could not be confirmed"))
+    }
+
+    /// While a host paused, somebody else may have reached the drive on a way of his own and moved it.
+    fn confirm_after_idling(&mut self) -> Result<(), DriveError> {
+        match self.last_write {
+            Some(last) if last.elapsed() < IDLE => Ok(()),
+            _ => self.confirm_drive_position(),
+        }
     }
 
     fn open_session(&mut self, link: crate::seal::Link, filemarks: u64, after_ordinal: u32) -> Result<(), DriveError> {
@@ -372,10 +387,12 @@ impl SealedTape {
     }
 
     pub(super) fn position_unknown(&self) -> DriveError {
+        let sense = Sense::new(SenseKey::HARDWARE_ERROR, AdditionalSense::SEQUENTIAL_POSITIONING_ERROR);
         DriveError::new(
             DriveErrorKind::Hardware,
             format!("drive {}: the position is not known after an error; rewind or locate first", self.name),
         )
+        .with_sense(sense)
     }
 
     /// Writes a new generation: pending in the catalogue, on the medium, read back, active. Everything that the

@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod lab;
 mod setup;
 mod test;
 
@@ -28,7 +29,17 @@ cargo xtask <task>
         --long      also what takes many minutes (sets SEALTAPE_LONG=1)
         --no-demo   leave the demo out
 
-  setup [demo|test]
+  lab [OPTION...] -- COMMAND...
+        run a command in a Linux guest that has a real SCSI stack and this machine's files, read-only; its output and
+        exit code are passed on (125: the guest itself failed). See docs/lab.md
+        --guest uml|qemu User-Mode Linux (2 s to boot, full speed), or QEMU with Debian's own kernel (slow; is fetched)
+        --time-limit S   longest time in seconds, boot included (120; qemu: 600)
+        --memory M       the guest's memory in MiB (1024)
+        --modules a,b    kernel modules to load first
+        --env N=V, --writable FOLDER, --console
+                         an environment variable, a folder the command may write to, the kernel's messages at the end
+
+  setup [demo|test|lab]
         only the set-up of one of them (test)
 ";
 
@@ -52,8 +63,10 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         }
         ["demo", options @ ..] => demo::run(&demo_options(options)?),
         ["test", options @ ..] => test::run(&test_options(options)?),
+        ["lab", options @ ..] => match lab::run(options)? {},
         ["setup"] | ["setup", "test"] => setup::for_test().map(drop),
         ["setup", "demo"] => setup::for_demo(),
+        ["setup", "lab"] => setup::for_lab(),
         [unknown, ..] => bail!("no task {unknown:?}; `cargo xtask help` lists them"),
     }
 }

@@ -38,6 +38,20 @@ const TEST: &[Need] = &[
     Need { package: "python3-venv", shown_by: &[PYTHON_WITH_PIP] },
 ];
 
+/// What the guest lab is made of, and what its suites call in the guest.
+const LAB: &[Need] = &[
+    Need { package: "user-mode-linux", shown_by: &["linux.uml", "/usr/lib/uml/modules"] },
+    Need { package: "busybox-static", shown_by: &["busybox"] },
+    Need { package: "kmod", shown_by: &["modprobe", "lsmod"] },
+    Need { package: "sg3-utils", shown_by: &["sg_inq", "sg_turs"] },
+    Need { package: "mtx", shown_by: &["mtx"] },
+    Need { package: "lsscsi", shown_by: &["lsscsi"] },
+    Need { package: "open-iscsi", shown_by: &["iscsid", "iscsiadm"] },
+];
+
+/// What a guest by QEMU is made of besides. Large, and only for those who ask for it.
+const QEMU: &[Need] = &[Need { package: "qemu-system-x86", shown_by: &["qemu-system-x86_64"] }];
+
 /// Not a file but a question: a Python 3 that can make virtual environments with pip in them.
 const PYTHON_WITH_PIP: &str = "python3 -m ensurepip";
 
@@ -52,9 +66,19 @@ pub(crate) fn for_demo() -> Result<()> {
 
 /// What the tests need; gives the Python interpreter with the packages of the independent reader.
 pub(crate) fn for_test() -> Result<Option<PathBuf>> {
-    packages(DEMO.iter().chain(TEST))?;
+    packages(DEMO.iter().chain(TEST).chain(LAB))?;
     fuse()?;
     python()
+}
+
+/// What a guest by User-Mode Linux needs.
+pub(crate) fn for_lab() -> Result<()> {
+    packages(LAB.iter())
+}
+
+/// What a guest by QEMU needs; the kernel comes with [`crate::lab`].
+pub(crate) fn for_lab_with_qemu() -> Result<()> {
+    packages(LAB.iter().chain(QEMU))
 }
 
 fn packages<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<()> {
