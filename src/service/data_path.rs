@@ -93,7 +93,10 @@ impl Drives {
         let units = self.drives.iter().filter_map(|drive| match &drive.front {
             Front::Nodes(_) => None,
             Front::Scsi(unit) => {
-                let serial = lock(&drive.seen).identity.as_ref().map_or_else(|| drive.name.clone(), |identity| identity.serial.clone());
+                let serial = lock(&drive.seen)
+                    .identity
+                    .as_ref()
+                    .map_or_else(|| drive.name.clone(), |identity| identity.serial.clone());
                 Some((drive.name.clone(), serial, unit.clone()))
             }
         });
@@ -168,7 +171,16 @@ impl Drive {
             }
         };
         let seen = Seen { identity: Some(identity), ..Seen::default() };
-        Ok(Self { name, back_end: drive.back_end, raw, unit, front, paths: Mutex::new(None), seen: Mutex::new(seen), limits })
+        Ok(Self {
+            name,
+            back_end: drive.back_end,
+            raw,
+            unit,
+            front,
+            paths: Mutex::new(None),
+            seen: Mutex::new(seen),
+            limits,
+        })
     }
 
     /// Uses the drive while no host does, to change what is loaded.
@@ -249,7 +261,10 @@ impl Drive {
             return Err(ControlError::new(
                 ErrorCode::BadRequest,
                 format!("drive {}: it is a real drive, and {} is a file", self.name, path.display()),
-                format!("put the cartridge into the drive (by hand, or mtx load), then: sealtape volume load {}", self.name),
+                format!(
+                    "put the cartridge into the drive (by hand, or mtx load), then: sealtape volume load {}",
+                    self.name
+                ),
             ));
         };
         let inside = lock(&self.seen).cartridge.clone();
@@ -391,7 +406,9 @@ impl Drive {
             host_pid: front.host_pid,
             cartridge: match &seen.cartridge {
                 Some(path) => Some(path.display().to_string()),
-                None => seen.medium.as_ref().and_then(|medium| medium.barcode.clone().or_else(|| medium.serial.clone())),
+                None => {
+                    seen.medium.as_ref().and_then(|medium| medium.barcode.clone().or_else(|| medium.serial.clone()))
+                }
             },
             medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit)),
             volume: unit.and_then(volume_status),
