@@ -12,6 +12,7 @@ use sealtape::service::config::Config;
 use sealtape::service::daemon::ServiceArgs;
 use sealtape::service::data_path::Drives;
 use sealtape::service::notify;
+use sealtape::service::virtual_drives::VirtualDrives;
 use sealtape_drivers::fuse::{MountOptions, mount};
 
 /// Sealtape's data path: seals what backup programs write to its drive nodes.
@@ -52,8 +53,16 @@ fn serve(args: &Args) -> anyhow::Result<()> {
             stop_timeout: Duration::from_secs(60),
             ..MountOptions::default()
         };
-        let mounted = mount(&config.nodes(), drives.nodes(), &options)?;
-        drives.mounted(&mounted.nodes());
+        let nodes = drives.nodes();
+        let mounted = match nodes.is_empty() {
+            true => None, // Every drive is a virtual SCSI drive.
+            false => Some(mount(&config.nodes(), nodes, &options)?),
+        };
+        if let Some(mounted) = &mounted {
+            drives.mounted(&mounted.nodes());
+        }
+        let starting = Arc::clone(&drives);
+        let virtual_drives = tokio::task::spawn_blocking(move || VirtualDrives::start(&starting)).await??;
         tracing::info!(nodes = %config.nodes().display(), drives = config.drives.len(), "ready");
         notify::ready().context("the service manager cannot be told that the data path is ready")?;
         let stop = async {
@@ -67,11 +76,12 @@ fn serve(args: &Args) -> anyhow::Result<()> {
             tracing::warn!(%error, "the service manager cannot be told that the data path stops");
         }
         let taken_down = tokio::task::spawn_blocking(move || {
-            let taken_down = mounted.stop();
+            let removed = virtual_drives.stop();
+            let taken_down = mounted.map_or(Ok(()), |mounted| mounted.stop());
             drives.unload_all();
-            taken_down
+            removed.and(taken_down.context("the nodes could not be taken down"))
         });
-        taken_down.await?.context("the nodes could not be taken down")
+        taken_down.await?
     })
 }
 

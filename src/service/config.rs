@@ -164,6 +164,18 @@ pub struct DriveConfig {
     /// Longest host block that the node offers.
     #[serde(default = "default_max_block")]
     pub max_block: ByteSize,
+    /// With `back_end = "scsi"`: the drive's device, `/dev/sgN`, `/dev/nstN` or a link to one of them. Numbers change with the order in which drives are found: prefer `serial`.
+    #[serde(default)]
+    pub device: Option<PathBuf>,
+    /// With `back_end = "scsi"`: the drive's serial number.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// How hosts reach it.
+    #[serde(default)]
+    pub front_end: FrontEnd,
+    /// With `front_end = "tcmu"`: the serial number that the virtual drive says. Default: the drive's own, so that a changer's device identifiers match it.
+    #[serde(default)]
+    pub virtual_serial: Option<String>,
     /// A file of faults that the file-backed drive injects. For tests of a site's own procedures only: it breaks backups.
     #[serde(default)]
     pub fault_plan: Option<PathBuf>,
@@ -175,6 +187,29 @@ pub struct DriveConfig {
 pub enum BackEnd {
     /// A file-backed drive: cartridges are image files.
     Image,
+    /// A real drive, through SG_IO.
+    Scsi,
+}
+
+impl BackEnd {
+    /// Its name in configuration and output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Scsi => "scsi",
+        }
+    }
+}
+
+/// How hosts reach a drive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FrontEnd {
+    /// Nodes in a folder that behave as `/dev/stN` and `/dev/nstN` (FUSE). Works everywhere.
+    #[default]
+    Nodes,
+    /// A virtual SCSI drive of this kernel (`target_core_user` and `tcm_loop`): `/dev/nstN` and `/dev/sgN` of its own.
+    Tcmu,
 }
 
 /// `[pool.NAME]`: policy for the volumes of a pool.
@@ -337,6 +372,7 @@ impl Config {
                 );
                 return Err(refuse(span, what));
             }
+            check_device(&drive).map_err(|what| refuse(span.clone(), what))?;
             if drive.max_block > data_path.window_bytes {
                 let what = format!(
                     "max_block of drive \"{}\" is {}, more than window_bytes ({}): such a block could never be accepted",
@@ -363,6 +399,40 @@ impl Config {
     pub fn keyd_state(&self) -> PathBuf {
         self.home.resolve(&self.keyd.state)
     }
+}
+
+fn check_device(drive: &DriveConfig) -> Result<(), String> {
+    let name = &drive.name;
+    match (drive.back_end, &drive.device, &drive.serial) {
+        (BackEnd::Image, None, None) => {}
+        (BackEnd::Image, ..) => {
+            return Err(format!("drive \"{name}\" is file-backed: device and serial belong to back_end = \"scsi\""));
+        }
+        (BackEnd::Scsi, None, None) => {
+            return Err(format!(
+                "drive \"{name}\": back_end = \"scsi\" needs serial (of the drive) or device (\"/dev/sgN\")"
+            ));
+        }
+        (BackEnd::Scsi, Some(_), Some(_)) => {
+            return Err(format!("drive \"{name}\": serial and device name the same thing; write one of them"));
+        }
+        (BackEnd::Scsi, ..) if drive.fault_plan.is_some() => {
+            return Err(format!("drive \"{name}\": fault_plan is for file-backed drives"));
+        }
+        (BackEnd::Scsi, ..) => {}
+    }
+    let serials = [&drive.serial, &drive.virtual_serial];
+    for serial in serials.into_iter().flatten() {
+        if serial.is_empty() || serial.len() > 32 || !serial.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!(
+                "drive \"{name}\": \"{serial}\" is no serial number: write 1 to 32 printable ASCII characters"
+            ));
+        }
+    }
+    if drive.virtual_serial.is_some() && drive.front_end != FrontEnd::Tcmu {
+        return Err(format!("drive \"{name}\": virtual_serial belongs to front_end = \"tcmu\""));
+    }
+    Ok(())
 }
 
 fn check_window(data_path: &DataPathConfig) -> Result<(), String> {

@@ -12,8 +12,10 @@ use sealtape_drivers::medium::{
 };
 use sealtape_kms::client::DataPathClient;
 
-use super::config::{Config, DriveConfig};
+use super::config::{BackEnd, Config, DriveConfig, FrontEnd};
+use super::front::Front;
 use super::key_authority::KeyAuthority;
+use super::raw_drive::RawDrive;
 use super::verify;
 use crate::control::{
     ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Medium,
@@ -21,16 +23,18 @@ use crate::control::{
     VerifyReport, Volume, Window,
 };
 use crate::pipeline::{SealPool, WindowLimits};
-use crate::unit::st::{Activity, InUse, StNode, StOptions};
+use crate::unit::scsi::{ScsiOptions, ScsiUnit, SharedUnit};
+use crate::unit::st::{StNode, StOptions};
 use crate::unit::{self, LabelRequest, SealedTape, UnitOptions, UnitStatus, UnsynchronisedMark};
 use crate::volume::Access;
 
-/// One drive: the raw one, the sealed unit over it, and its node.
+/// One drive: the raw one, the sealed unit over it, and what hosts reach it by.
 struct Drive {
     name: String,
-    raw: SharedDrive<FaultyDrive<ImageDrive>>,
+    back_end: BackEnd,
+    raw: RawDrive,
     unit: SharedDrive<SealedTape>,
-    node: Arc<StNode>,
+    front: Front,
     paths: Mutex<Option<Nodes>>,
     seen: Mutex<Seen>,
     limits: WindowLimits,
@@ -73,12 +77,37 @@ impl Drives {
 
     /// What the FUSE front end serves.
     pub fn nodes(&self) -> Vec<DriveNodes> {
-        let nodes = self.drives.iter().enumerate().map(|(number, drive)| DriveNodes {
-            number: u16::try_from(number).unwrap_or(u16::MAX),
-            name: drive.name.clone(),
-            node: Arc::clone(&drive.node) as _,
+        let nodes = self.drives.iter().enumerate().filter_map(|(number, drive)| match &drive.front {
+            Front::Nodes(node) => Some(DriveNodes {
+                number: u16::try_from(number).unwrap_or(u16::MAX),
+                name: drive.name.clone(),
+                node: Arc::clone(node) as _,
+            }),
+            Front::Scsi(_) => None,
         });
         nodes.collect()
+    }
+
+    /// What the TCMU front end serves: name, serial number and unit.
+    pub fn units(&self) -> Vec<(String, String, SharedUnit)> {
+        let units = self.drives.iter().filter_map(|drive| match &drive.front {
+            Front::Nodes(_) => None,
+            Front::Scsi(unit) => {
+                let serial = lock(&drive.seen)
+                    .identity
+                    .as_ref()
+                    .map_or_else(|| drive.name.clone(), |identity| identity.serial.clone());
+                Some((drive.name.clone(), serial, unit.clone()))
+            }
+        });
+        units.collect()
+    }
+
+    /// A virtual drive is linked to this kernel: the device nodes it got.
+    pub fn linked(&self, drive: &str, rewinding: PathBuf, non_rewinding: PathBuf) {
+        if let Some(drive) = self.drives.iter().find(|known| known.name == drive) {
+            *lock(&drive.paths) = Some(Nodes { rewinding, non_rewinding });
+        }
     }
 
     /// The front end is mounted: where the nodes are.
@@ -119,17 +148,7 @@ impl Drive {
         limits: WindowLimits,
     ) -> anyhow::Result<Self> {
         let name = drive.name.to_string();
-        let identity = DriveIdentity {
-            vendor: "SEALTAPE".into(),
-            product: "IMAGE".into(),
-            revision: env!("CARGO_PKG_VERSION").chars().take(4).collect(),
-            serial: format!("IMG{number:07}"),
-        };
-        let plan = match &drive.fault_plan {
-            Some(file) => FaultPlan::from_file(&config.home.resolve(file))?,
-            None => FaultPlan::default(),
-        };
-        let raw = SharedDrive::new(FaultyDrive::new(ImageDrive::new(identity.clone()), plan));
+        let (raw, identity) = open_raw(config, drive, number)?;
         let client = DataPathClient::new(config.home.keys_socket(), name.clone(), sealtape_kms::client::CALL_TIMEOUT);
         let options = UnitOptions {
             window: limits,
@@ -138,31 +157,61 @@ impl Drive {
         };
         let mark = UnsynchronisedMark::at(config.data_path_state().join(format!("{name}.unsynchronised")));
         let keys = Box::new(KeyAuthority::new(client));
-        let unit = SealedTape::new(name.clone(), Box::new(raw.clone()), keys, pool, options, mark)?;
+        let unit = SealedTape::new(name.clone(), raw.boxed(), keys, pool, options, mark)?;
         let unit = SharedDrive::new(unit);
-        let node = Arc::new(StNode::new(name.clone(), Box::new(unit.clone()), StOptions::default()));
+        let front = match drive.front_end {
+            FrontEnd::Nodes => {
+                let node = StNode::new(name.clone(), Box::new(unit.clone()), StOptions::default());
+                Front::Nodes(Arc::new(node))
+            }
+            FrontEnd::Tcmu => {
+                let serial = drive.virtual_serial.clone();
+                let options = ScsiOptions { serial, ..ScsiOptions::as_drive(name.clone()) };
+                Front::Scsi(SharedUnit::new(ScsiUnit::new(Box::new(unit.clone()), options)))
+            }
+        };
         let seen = Seen { identity: Some(identity), ..Seen::default() };
-        Ok(Self { name, raw, unit, node, paths: Mutex::new(None), seen: Mutex::new(seen), limits })
+        Ok(Self {
+            name,
+            back_end: drive.back_end,
+            raw,
+            unit,
+            front,
+            paths: Mutex::new(None),
+            seen: Mutex::new(seen),
+            limits,
+        })
     }
 
-    /// Uses the drive while no program has its node open, to change what is loaded.
+    /// Uses the drive while no host does, to change what is loaded.
     fn idle<R>(&self, serve: impl FnOnce(&Self) -> Result<R, ControlError>) -> Result<R, ControlError> {
-        self.done(self.node.with_idle_drive(|_| serve(self)))
+        self.done(self.unsynchronised_host().and_then(|()| self.front.idle(&self.name, || serve(self))))
     }
 
-    /// Uses the medium while no program has the node open, and puts it back where it stood.
+    /// Uses the medium while no host does, and puts it back where it stood.
     fn idle_medium<R>(&self, serve: impl FnOnce(&Self) -> Result<R, ControlError>) -> Result<R, ControlError> {
-        self.done(self.node.with_idle_medium(|_| serve(self)))
+        self.done(self.unsynchronised_host().and_then(|()| self.front.idle_medium(&self.name, || serve(self))))
     }
 
-    fn done<R>(&self, result: Result<Result<R, ControlError>, InUse>) -> Result<R, ControlError> {
-        let result = result.map_err(|in_use| {
-            ControlError::new(
+    /// A virtual SCSI drive has no "open": what shows that a backup is running is what it has not synchronised yet.
+    fn unsynchronised_host(&self) -> Result<(), ControlError> {
+        let Front::Scsi(_) = &self.front else { return Ok(()) };
+        let unsynchronised = match self.unit.try_lock() {
+            Some(unit) if unit.status().write_blocked.is_some() => 0,
+            Some(unit) => unit.status().unsynchronised_objects,
+            None => 1, // A command is being executed.
+        };
+        match unsynchronised {
+            0 => Ok(()),
+            _ => Err(ControlError::new(
                 ErrorCode::Busy,
-                format!("drive {}: process {} has its node open", self.name, in_use.pid),
-                "wait until that program has closed the node, or stop it",
-            )
-        });
+                format!("drive {}: the host is writing", self.name),
+                "wait until the backup program has written its filemark or rewound, or stop it there (mt rewind)",
+            )),
+        }
+    }
+
+    fn done<R>(&self, result: Result<Result<R, ControlError>, ControlError>) -> Result<R, ControlError> {
         let result = result.and_then(|result| result);
         match &result {
             // What was wrong before an operation that succeeded is past; what is wrong now stands in the access.
@@ -183,7 +232,7 @@ impl Drive {
         if let Some(path) = cartridge {
             self.insert(path)?;
         }
-        if lock(&self.seen).cartridge.is_none() {
+        if lock(&self.seen).cartridge.is_none() && self.back_end == BackEnd::Image {
             return Err(ControlError::new(
                 ErrorCode::BadRequest,
                 format!("drive {}: no cartridge is in the drive", self.name),
@@ -200,7 +249,7 @@ impl Drive {
 
     /// The drive tells once that its medium changed; whoever opens the node next did not miss anything.
     fn absorb_attention(&self) {
-        if let Err(error) = self.raw.lock().test_unit_ready()
+        if let Err(error) = self.raw.test_unit_ready()
             && error.kind != DriveErrorKind::UnitAttention
         {
             tracing::warn!(drive = %self.name, %error, "after loading");
@@ -208,6 +257,16 @@ impl Drive {
     }
 
     fn insert(&self, path: &Path) -> Result<(), ControlError> {
+        let RawDrive::Image(raw) = &self.raw else {
+            return Err(ControlError::new(
+                ErrorCode::BadRequest,
+                format!("drive {}: it is a real drive, and {} is a file", self.name, path.display()),
+                format!(
+                    "put the cartridge into the drive (by hand, or mtx load), then: sealtape volume load {}",
+                    self.name
+                ),
+            ));
+        };
         let inside = lock(&self.seen).cartridge.clone();
         if let Some(inside) = inside {
             return Err(ControlError::new(
@@ -216,7 +275,7 @@ impl Drive {
                 format!("unload it first: sealtape volume unload {}", self.name),
             ));
         }
-        let inserted = self.raw.lock().inner_mut().insert(path, OpenMode::ReadWrite);
+        let inserted = raw.lock().inner_mut().insert(path, OpenMode::ReadWrite);
         inserted.map_err(|error| self.not_inserted(&error))?;
         lock(&self.seen).cartridge = Some(path.to_path_buf());
         Ok(())
@@ -238,8 +297,10 @@ impl Drive {
             unit.unload_medium().map_err(|error| self.failed(&error))?;
         }
         drop(unit);
-        if lock(&self.seen).cartridge.take().is_some() {
-            self.raw.lock().inner_mut().eject().map_err(|error| self.failed(&error))?;
+        if let RawDrive::Image(raw) = &self.raw
+            && lock(&self.seen).cartridge.take().is_some()
+        {
+            raw.lock().inner_mut().eject().map_err(|error| self.failed(&error))?;
         }
         Ok(())
     }
@@ -320,31 +381,35 @@ impl Drive {
 
     fn status(&self) -> DriveStatus {
         self.look();
-        let node = self.node.status();
+        let front = self.front.status();
         let seen = lock(&self.seen);
         let unit = seen.unit.as_ref();
-        let state = match (node.activity, &seen.cartridge, unit.and_then(|unit| unit.access.as_ref())) {
-            (Activity::Service, ..) => DriveState::Loading,
-            _ if node.opener.is_some() => DriveState::InUse,
-            (_, None, _) => DriveState::Empty,
-            (_, Some(_), None) => DriveState::Empty,
-            (_, Some(_), Some(_)) => DriveState::Ready,
+        let state = match unit.and_then(|unit| unit.access.as_ref()) {
+            _ if front.service => DriveState::Loading,
+            _ if front.in_use => DriveState::InUse,
+            None => DriveState::Empty,
+            Some(_) => DriveState::Ready,
         };
-        let last_error = node
+        let last_error = front
             .last_error
             .map(|message| LastError { time_unix_s: 0, message, mend: String::new() })
             .or_else(|| seen.failure.clone());
         DriveStatus {
             name: self.name.clone(),
-            back_end: "image".into(),
+            back_end: self.back_end.name().into(),
             identity: seen
                 .identity
                 .as_ref()
                 .map(|identity| format!("{} {} {}", identity.vendor, identity.product, identity.serial)),
             nodes: lock(&self.paths).clone(),
             state,
-            host_pid: node.opener.map(|opener| opener.pid),
-            cartridge: seen.cartridge.as_ref().map(|path| path.display().to_string()),
+            host_pid: front.host_pid,
+            cartridge: match &seen.cartridge {
+                Some(path) => Some(path.display().to_string()),
+                None => {
+                    seen.medium.as_ref().and_then(|medium| medium.barcode.clone().or_else(|| medium.serial.clone()))
+                }
+            },
             medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit)),
             volume: unit.and_then(volume_status),
             position: unit.and_then(|unit| {
@@ -358,11 +423,11 @@ impl Drive {
                 })
             }),
             counters: Counters {
-                records_written: node.counters.records_written,
-                host_bytes_written: node.counters.bytes_written,
+                records_written: front.counters.records_written,
+                host_bytes_written: front.counters.bytes_written,
                 medium_bytes_written: unit.map_or(0, |unit| unit.medium_bytes_written),
-                records_read: node.counters.records_read,
-                host_bytes_read: node.counters.bytes_read,
+                records_read: front.counters.records_read,
+                host_bytes_read: front.counters.bytes_read,
                 records_refused: unit.map_or(0, |unit| unit.records_refused),
             },
             window: Window {
@@ -379,6 +444,27 @@ impl Drive {
             read_only: unit.and_then(|unit| read_only(unit, &self.name)),
             last_error,
         }
+    }
+}
+
+/// Opens the drive below; a real one is taken from the kernel's tape driver.
+fn open_raw(config: &Config, drive: &DriveConfig, number: usize) -> anyhow::Result<(RawDrive, DriveIdentity)> {
+    match drive.back_end {
+        BackEnd::Image => {
+            let identity = DriveIdentity {
+                vendor: "SEALTAPE".into(),
+                product: "IMAGE".into(),
+                revision: env!("CARGO_PKG_VERSION").chars().take(4).collect(),
+                serial: format!("IMG{number:07}"),
+            };
+            let plan = match &drive.fault_plan {
+                Some(file) => FaultPlan::from_file(&config.home.resolve(file))?,
+                None => FaultPlan::default(),
+            };
+            let raw = FaultyDrive::new(ImageDrive::new(identity.clone()), plan);
+            Ok((RawDrive::Image(SharedDrive::new(raw)), identity))
+        }
+        BackEnd::Scsi => todo!(),
     }
 }
 

@@ -3,9 +3,12 @@
 pub mod config;
 pub mod daemon;
 pub mod data_path;
+mod front;
 pub mod home;
 pub mod key_authority;
 pub mod notify;
 pub mod pin;
+mod raw_drive;
 pub mod size;
 pub mod verify;
+pub mod virtual_drives;

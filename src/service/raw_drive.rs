@@ -3,15 +3,12 @@
 use sealtape_drivers::image::ImageDrive;
 use sealtape_drivers::image::faults::FaultyDrive;
 use sealtape_drivers::medium::{DriveError, SharedDrive, TapeDrive};
-use sealtape_drivers::sg::{ScsiTapeDrive, SgDevice};
 
 /// One drive, shared between its unit and the service.
 #[derive(Clone)]
 pub(super) enum RawDrive {
     /// Cartridges are image files.
     Image(SharedDrive<FaultyDrive<ImageDrive>>),
-    /// A real drive.
-    Scsi(SharedDrive<ScsiTapeDrive<SgDevice>>),
 }
 
 impl RawDrive {
@@ -19,14 +16,12 @@ impl RawDrive {
     pub(super) fn boxed(&self) -> Box<dyn TapeDrive> {
         match self {
             Self::Image(drive) => Box::new(drive.clone()),
-            Self::Scsi(drive) => Box::new(drive.clone()),
         }
     }
 
     pub(super) fn test_unit_ready(&self) -> Result<(), DriveError> {
         match self {
             Self::Image(drive) => drive.lock().test_unit_ready(),
-            Self::Scsi(drive) => drive.lock().test_unit_ready(),
         }
     }
 }

@@ -5,9 +5,18 @@
 //! keeps more than it was given. `to_bytes` gives the whole structure; cutting it to the allocation length is the unit's matter.
 
 mod command;
+mod density;
+mod element;
 mod inquiry;
 mod limits;
+mod log;
+mod mam;
+mod mode;
+mod mode_pages;
+mod mode_tape_pages;
+mod opcodes;
 mod position;
+mod reports;
 mod sense;
 mod sense_text;
 mod sense_wire;
@@ -17,9 +26,28 @@ mod vpd;
 mod wire;
 
 pub use command::{Cdb, CdbError, Command, Destination, Form, PageControl, cdb_length};
+pub use density::{Density, DensitySupport, MediumTypeDescriptor, MediumTypeSupport};
+pub use element::{Element, ElementPage, ElementStatus, ElementType, VolumeTag};
 pub use inquiry::{Peripheral, StandardInquiry, VERSION_SPC_4, version};
 pub use limits::{BlockLengthLimits, MaximumLogicalObject};
+pub use log::{
+    LogBody, LogPage, LogParameter, PartitionRecord, TapeCapacity, data_compression, error_counter, log_page,
+    sequential_access, volume_statistics,
+};
+pub use mam::{
+    AttributeIds, AttributeValues, MamAttribute, NumberRange, attribute, attribute_action, attribute_format,
+};
+pub use mode::{BlockDescriptor, ModePage, ModeParameters};
+pub use mode_pages::{
+    Control, ControlExtension, DisconnectReconnect, InformationalExceptions, PowerCondition, ReadWriteErrorRecovery,
+};
+pub use mode_tape_pages::{
+    ControlDataProtection, DataCompression, DeviceConfiguration, DeviceConfigurationExtension, MediumConfiguration,
+    MediumPartition,
+};
+pub use opcodes::{CommandSupport, CommandTimeouts, Support, SupportedCommand, SupportedCommands, TaskManagement};
 pub use position::{Location, PositionData};
+pub use reports::{LogicalUnits, MediaSerialNumber, Timestamp};
 pub use sense::{AdditionalSense, FieldPointer, Sense, SenseFlags, SenseKey};
 pub use sense_text::additional_text;
 pub use tape_alert::TapeAlertFlags;

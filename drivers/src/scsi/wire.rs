@@ -120,6 +120,11 @@ pub(super) fn len16(length: usize) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 
+/// A length for a field of four bytes; nothing here comes near its limit.
+pub(super) fn len32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
 /// At most `length` bytes of `bytes`.
 pub(super) fn at_most(bytes: &[u8], length: usize) -> &[u8] {
     bytes.get(..length).unwrap_or(bytes)

@@ -40,3 +40,14 @@ pub trait Transport: Send {
     /// How an operator names it: `/dev/sg3`.
     fn name(&self) -> &str;
 }
+
+impl Data<'_> {
+    /// The same data, for sending a command once more.
+    pub fn again(&mut self) -> Data<'_> {
+        match self {
+            Self::None => Data::None,
+            Self::In(buffer) => Data::In(buffer),
+            Self::Out(bytes) => Data::Out(bytes),
+        }
+    }
+}

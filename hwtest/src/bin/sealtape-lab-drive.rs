@@ -26,6 +26,9 @@ struct Arguments {
     /// Name of the unit
     #[arg(long, default_value = "lab")]
     name: String,
+    /// Number of its HBA, another one than the services' own
+    #[arg(long, default_value_t = 5774)]
+    hba: u32,
     /// Serial number of the drive
     #[arg(long, default_value = "LAB0000001")]
     serial: String,
@@ -74,8 +77,11 @@ fn serve(arguments: &Arguments) -> Result<()> {
         Some(file) => FaultPlan::from_file(file)?,
         None => FaultPlan::default(),
     };
-    let unit = ScsiUnit::new(Box::new(FaultyDrive::new(drive, plan)), ScsiOptions::as_drive(&arguments.name));
-    let server = Server::start(&UnitConfig::new(&arguments.name, &arguments.serial), Box::new(unit))?;
+    let config = UnitConfig { hba: arguments.hba, ..UnitConfig::new(&arguments.name, &arguments.serial) };
+    let largest_block = u32::try_from(config.max_transfer)?;
+    let options = ScsiOptions { largest_block, ..ScsiOptions::as_drive(&arguments.name) };
+    let unit = ScsiUnit::new(Box::new(FaultyDrive::new(drive, plan)), options);
+    let server = Server::start(&config, Box::new(unit))?;
     let lun = Lun::link(&server)?;
     let devices = lun.host_devices()?;
     let (generic, tape) = (devices.generic.unwrap_or_default(), devices.tape.unwrap_or_default());

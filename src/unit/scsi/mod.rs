@@ -44,12 +44,14 @@ pub struct ScsiOptions {
     pub product: Option<String>,
     /// Serial number instead of the drive's: with the drive's own, a changer's device identifiers match this unit.
     pub serial: Option<String>,
+    /// Longest block that the front end carries in one command, in bytes.
+    pub largest_block: u32,
 }
 
 impl ScsiOptions {
     /// A unit that presents itself as its drive does.
     pub fn as_drive(name: impl Into<String>) -> Self {
-        Self { name: name.into(), vendor: None, product: None, serial: None }
+        Self { name: name.into(), vendor: None, product: None, serial: None, largest_block: 0xff_ffff }
     }
 }
 

@@ -121,7 +121,7 @@ impl ScsiUnit {
         let limits = self.drive.block_limits()?;
         let data = BlockLengthLimits {
             granularity: 0,
-            maximum: limits.maximum,
+            maximum: limits.maximum.min(self.options.largest_block),
             minimum: u16::try_from(limits.minimum).unwrap_or(u16::MAX),
         };
         data_in.put(&data.to_bytes(), usize::MAX);
