@@ -6,8 +6,8 @@ mod sg_support;
 use std::io::ErrorKind;
 
 use sealtape_drivers::medium::{
-    Attribute, Description, DriveError, DriveErrorKind as K, MediumType, Position, ReadOutcome, SpaceKind, SpaceOutcome,
-    SpaceStop, TapeDrive, Warning,
+    Attribute, Description, DriveError, DriveErrorKind as K, MediumType, Position, ReadOutcome, SpaceKind,
+    SpaceOutcome, SpaceStop, TapeDrive, Warning,
 };
 use sealtape_drivers::scsi::SenseKey;
 use sealtape_drivers::sg::ScsiTapeDrive;
@@ -103,7 +103,10 @@ fn no_room_still_passes_the_block() {
 fn a_length_that_cannot_be_is_an_error_and_no_length() {
     for information in [None, Some(0), Some(16), Some(17), Some(i64::MIN), Some(i64::MAX), Some(16 - 0x100_0000)] {
         let (mut drive, script) = reading();
-        script.expect([on(&read_command(16)).gives(&[1; 16]).says(wrong_length(information)), on(&ALERTS).says(unsupported())]);
+        script.expect([
+            on(&read_command(16)).gives(&[1; 16]).says(wrong_length(information)),
+            on(&ALERTS).says(unsupported()),
+        ]);
         assert_eq!(kind(drive.read(&mut [0; 16])), K::Hardware, "{information:?}");
         script.assert_done();
     }
@@ -311,9 +314,14 @@ fn harmless_attentions_do_not_break_a_backup() {
 
 #[test]
 fn statuses_other_than_good_and_check_condition() {
-    for (status, expected) in
-        [(0x18, K::ReservationConflict), (0x08, K::Hardware), (0x28, K::Hardware), (0x40, K::Transport), (0x02, K::Transport), (0x22, K::Transport)]
-    {
+    for (status, expected) in [
+        (0x18, K::ReservationConflict),
+        (0x08, K::Hardware),
+        (0x28, K::Hardware),
+        (0x40, K::Transport),
+        (0x02, K::Transport),
+        (0x22, K::Transport),
+    ] {
         let (mut drive, script) = writing();
         script.expect([on(&write_command(4)).takes(b"ABCD").status(status)]);
         if expected == K::Hardware {
@@ -329,7 +337,10 @@ fn a_drive_that_was_moved_by_others_is_not_written_to() {
     let (mut drive, script) = reading();
     script.expect([position(0, 0)]);
     let error = drive.write(b"ABCD").unwrap_err();
-    assert!(error.kind == K::Transport && error.message.contains("object 0") && error.message.contains("at object 6"), "{error}");
+    assert!(
+        error.kind == K::Transport && error.message.contains("object 0") && error.message.contains("at object 6"),
+        "{error}"
+    );
     assert_eq!(kind(drive.write(b"ABCD")), K::Transport);
     script.assert_done();
     // At the synchronisation: one record too many, as when a command was executed twice.
@@ -370,7 +381,10 @@ fn space_tells_what_stopped_it_and_what_was_left() {
     assert_eq!(space(Blocks, -3, &[0x11, 0, 0xff, 0xff, 0xfd, 0], Some(filemark(3))), stopped(SpaceStop::Filemark, 3));
     assert_eq!(space(Blocks, -3, &[0x11, 0, 0xff, 0xff, 0xfd, 0], Some(filemark(-1))), stopped(SpaceStop::Filemark, 1));
     assert_eq!(space(Filemarks, 2, &[0x11, 1, 0, 0, 2, 0], Some(blank_check(1))), stopped(SpaceStop::EndOfData, 1));
-    assert_eq!(space(Filemarks, -2, &[0x11, 1, 0xff, 0xff, 0xfe, 0], Some(bop(2))), stopped(SpaceStop::BeginningOfPartition, 2));
+    assert_eq!(
+        space(Filemarks, -2, &[0x11, 1, 0xff, 0xff, 0xfe, 0], Some(bop(2))),
+        stopped(SpaceStop::BeginningOfPartition, 2)
+    );
     assert_eq!(space(EndOfData, 77, &[0x11, 3, 0, 0, 0, 0], None), done);
     assert_eq!(space(EndOfData, 0, &[0x11, 3, 0, 0, 0, 0], Some(blank_check(0))), done);
     let long = [0x91, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
@@ -388,11 +402,7 @@ fn space_tells_what_stopped_it_and_what_was_left() {
 #[test]
 fn after_blocks_were_spaced_over_the_count_goes_on() {
     let (mut drive, script) = reading();
-    script.expect([
-        on(&[0x11, 0, 0xff, 0xff, 0xfe, 0]),
-        position(0, 4),
-        on(&write_command(4)).takes(b"ABCD"),
-    ]);
+    script.expect([on(&[0x11, 0, 0xff, 0xff, 0xfe, 0]), position(0, 4), on(&write_command(4)).takes(b"ABCD")]);
     drive.space(SpaceKind::Blocks, -2).unwrap();
     drive.write(b"ABCD").unwrap();
     script.assert_done();
@@ -425,7 +435,8 @@ fn an_old_drive_gets_the_old_commands() {
     script.expect(opening(None));
     let mut short = vec![0; 20];
     (short[1], short[7]) = (0, 5);
-    script.expect([on(&POSITION).says(sense(SenseKey::ILLEGAL_REQUEST, 0x24, 0x00)), on(&SHORT_POSITION).gives(&short)]);
+    script
+        .expect([on(&POSITION).says(sense(SenseKey::ILLEGAL_REQUEST, 0x24, 0x00)), on(&SHORT_POSITION).gives(&short)]);
     let mut drive = ScsiTapeDrive::open(script.clone()).unwrap();
     script.expect(settling());
     script.expect([
@@ -583,9 +594,8 @@ fn attributes_are_read_and_written() {
         on(&again).gives(&attribute(0x0801, 0, &long)),
     ]);
     assert_eq!(drive.read_attribute(0x0801).unwrap().unwrap().value, long);
-    script.expect([
-        on(&[0x8d, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13, 0, 0]).takes(&[0, 0, 0, 9, 8, 3, 1, 0, 4, b'n', b'a', b'm', b'e']),
-    ]);
+    script.expect([on(&[0x8d, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13, 0, 0])
+        .takes(&[0, 0, 0, 9, 8, 3, 1, 0, 4, b'n', b'a', b'm', b'e'])]);
     drive.write_attribute(&Attribute { id: 0x0803, format: 1, value: b"name".to_vec() }).unwrap();
     let too_long = Attribute { id: 0x0803, format: 1, value: vec![0; 0x1_0000] };
     assert_eq!(kind(drive.write_attribute(&too_long)), K::IllegalRequest);
@@ -664,7 +674,10 @@ fn pages_are_passed_on_as_long_as_they_say() {
     let page = Description::LogPage { page: 2, subpage: 0 };
     assert_eq!(drive.describe(page).unwrap(), Some(vec![2, 0, 0, 3, 1, 2, 3]));
     assert_eq!(drive.describe(page).unwrap(), None);
-    assert_eq!(drive.describe(Description::VitalProductData { page: 0xb1 }).unwrap(), Some(vec![1, 0xb1, 0, 2, b'A', b'B']));
+    assert_eq!(
+        drive.describe(Description::VitalProductData { page: 0xb1 }).unwrap(),
+        Some(vec![1, 0xb1, 0, 2, b'A', b'B'])
+    );
     assert_eq!(drive.describe(Description::DensitySupport { medium: true }).unwrap(), Some(vec![0, 2, 0, 0]));
     let mode = Description::ModePage { page: 0x0a, subpage: 0 };
     assert_eq!(drive.describe(mode).unwrap(), Some(vec![0, 6, 0, 0x10, 0, 0, 0, 0]));

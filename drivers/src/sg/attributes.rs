@@ -40,9 +40,8 @@ impl<T: Transport> ScsiTapeDrive<T> {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let values = AttributeValues::parse(&bytes).map_err(|error| {
-            super::fault::nonsense(&self.link.name, "READ ATTRIBUTE", error, None)
-        })?;
+        let values = AttributeValues::parse(&bytes)
+            .map_err(|error| super::fault::nonsense(&self.link.name, "READ ATTRIBUTE", error, None))?;
         Ok(values.0.into_iter().find(|found| found.attribute.id == id))
     }
 

@@ -7,8 +7,8 @@ use super::settings::DEVICE_CONFIGURATION;
 use super::{Data, Transport};
 use crate::medium::{DriveError, MediumStatus, MediumType};
 use crate::scsi::{
-    AdditionalSense, Command, LogPage, ModePage, ModeParameters, PartitionRecord, Sense, SenseKey, TapeCapacity, attribute,
-    log_page, volume_statistics,
+    AdditionalSense, Command, LogPage, ModePage, ModeParameters, PartitionRecord, Sense, SenseKey, TapeCapacity,
+    attribute, log_page, volume_statistics,
 };
 
 const MEDIUM_CONFIGURATION: (u8, u8) = (0x1d, 0x00);
@@ -51,7 +51,9 @@ impl<T: Transport> ScsiTapeDrive<T> {
             Some(pages) => Some(pages),
             None => self.mode_sense(DEVICE_CONFIGURATION)?,
         };
-        let Some(pages) = pages else { return Err(self.not_ready("the drive tells nothing of its medium (MODE SENSE)")) };
+        let Some(pages) = pages else {
+            return Err(self.not_ready("the drive tells nothing of its medium (MODE SENSE)"));
+        };
         let additional = partition_page(&pages).map_or(0, |page| page.additional_defined);
         let current = match self.stand.counted() {
             Some(position) => position.partition,

@@ -86,7 +86,8 @@ impl<T: Transport> ScsiTapeDrive<T> {
     /// confirmed counts for nothing.
     fn write_failed(&mut self, command: &Command, sense: Sense) -> DriveError {
         let error = self.link.fault(command, sense, Intent::Write);
-        let moved = matches!(error.kind, DriveErrorKind::Medium | DriveErrorKind::Hardware | DriveErrorKind::EndOfMedium);
+        let moved =
+            matches!(error.kind, DriveErrorKind::Medium | DriveErrorKind::Hardware | DriveErrorKind::EndOfMedium);
         if moved && !sense.flags.deferred {
             let before = self.stand.counted();
             let now = self.ask_position();
@@ -184,7 +185,9 @@ impl<T: Transport> ScsiTapeDrive<T> {
 
     fn short_transfer(&self, doing: &str, moved: usize, needed: usize) -> DriveError {
         let name = &self.link.name;
-        let text = format!("{name}: {doing}: the drive says all is done, but {moved} of {needed} bytes were moved; check host adapter and cable");
+        let text = format!(
+            "{name}: {doing}: the drive says all is done, but {moved} of {needed} bytes were moved; check host adapter and cable"
+        );
         DriveError::new(DriveErrorKind::Transport, text)
     }
 

@@ -1,7 +1,7 @@
 //! What the drive says about itself, passed on in its own words; and the TapeAlert flags, which it says once.
 
-use super::drive::ScsiTapeDrive;
 use super::Transport;
+use super::drive::ScsiTapeDrive;
 use crate::medium::{Description, DriveError};
 use crate::scsi::{Command, Form, LogPage, PageControl, TapeAlertFlags, log_page};
 

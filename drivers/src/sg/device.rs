@@ -166,8 +166,8 @@ impl SgDevice {
         let result = sys::execute(self.file.as_fd(), cdb, data, limit);
         // Restoring a mask that was valid before cannot fail; if it did, the thread would be deaf, which the caller has to hear.
         before.thread_set_mask().map_err(held)?;
-        let raw = result
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: SG_IO failed: {error}", self.name)))?;
+        let raw =
+            result.map_err(|error| io::Error::new(error.kind(), format!("{}: SG_IO failed: {error}", self.name)))?;
         judge(&self.name, &raw)
     }
 }
@@ -256,7 +256,10 @@ pub(super) fn character_device(path: &Path) -> io::Result<(PathBuf, u64, u64)> {
     let real = path.canonicalize().map_err(explain)?;
     let metadata = real.metadata().map_err(explain)?;
     if !metadata.file_type().is_char_device() {
-        let text = format!("{} is no device node; name the drive's /dev/sgN, /dev/nstN or /dev/tape/by-id link", path.display());
+        let text = format!(
+            "{} is no device node; name the drive's /dev/sgN, /dev/nstN or /dev/tape/by-id link",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok((real, major(metadata.rdev()), minor(metadata.rdev())))

@@ -75,7 +75,9 @@ pub(super) fn error(name: &str, doing: &str, sense: Sense, intent: Intent) -> Dr
 pub(super) fn nonsense(name: &str, doing: &str, what: impl std::fmt::Display, reply: Option<&Reply>) -> DriveError {
     let error = DriveError::new(
         DriveErrorKind::Hardware,
-        format!("{name}: {doing}: the drive's answer cannot be right: {what}; update its firmware, or have it looked at"),
+        format!(
+            "{name}: {doing}: the drive's answer cannot be right: {what}; update its firmware, or have it looked at"
+        ),
     );
     match reply.and_then(|reply| reply.sense) {
         Some(sense) if !is_done(&sense) => error.with_sense(sense),

@@ -110,7 +110,8 @@ fn told_commands(bytes: &[u8]) -> Vec<ToldCommand> {
             },
             false => (&[][..], behind),
         };
-        let recommended = time_outs.get(8..).and_then(|field| field.first_chunk()).map_or(0, |field| u32::from_be_bytes(*field));
+        let recommended =
+            time_outs.get(8..).and_then(|field| field.first_chunk()).map_or(0, |field| u32::from_be_bytes(*field));
         told.push(ToldCommand { operation: *operation, service_action, recommended });
         rest = next;
     }

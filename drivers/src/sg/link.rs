@@ -66,17 +66,14 @@ impl<T: Transport> Link<T> {
         }
     }
 
-    fn once(
-        &mut self,
-        command: &Command,
-        cdb: &[u8],
-        data: Data<'_>,
-        limit: Duration,
-    ) -> Result<Reply, DriveError> {
+    fn once(&mut self, command: &Command, cdb: &[u8], data: Data<'_>, limit: Duration) -> Result<Reply, DriveError> {
         let name = &self.name;
         let failed = |kind, what: &str| DriveError::new(kind, format!("{name}: {}: {what}", doing(command)));
         let answer = self.transport.execute(cdb, data, limit).map_err(|error| {
-            DriveError::transport(format!("{name}: {}: the drive did not answer; where it stands is unknown", doing(command)), error)
+            DriveError::transport(
+                format!("{name}: {}: the drive did not answer; where it stands is unknown", doing(command)),
+                error,
+            )
         })?;
         let transferred = answer.transferred;
         match (answer.completion.status, answer.completion.sense) {
@@ -85,12 +82,14 @@ impl<T: Transport> Link<T> {
             (Status::CHECK_CONDITION, None) => {
                 Err(failed(DriveErrorKind::Transport, "the drive failed it and did not say why (no sense data)"))
             }
-            (Status::RESERVATION_CONFLICT, _) => {
-                Err(failed(DriveErrorKind::ReservationConflict, "another initiator has reserved the drive; end its use there"))
-            }
-            (Status::BUSY | Status::TASK_SET_FULL, _) => {
-                Err(failed(DriveErrorKind::Hardware, "the drive stays busy; try again, and reset it when it does not end"))
-            }
+            (Status::RESERVATION_CONFLICT, _) => Err(failed(
+                DriveErrorKind::ReservationConflict,
+                "another initiator has reserved the drive; end its use there",
+            )),
+            (Status::BUSY | Status::TASK_SET_FULL, _) => Err(failed(
+                DriveErrorKind::Hardware,
+                "the drive stays busy; try again, and reset it when it does not end",
+            )),
             (status, _) => Err(failed(
                 DriveErrorKind::Transport,
                 &format!("the drive ended it with status {:02X}h; what it did is unknown", status.0),
@@ -136,7 +135,12 @@ impl<T: Transport> Link<T> {
         fault::error(&self.name, &doing(command), sense, intent)
     }
 
-    pub(super) fn nonsense(&self, command: &Command, what: impl std::fmt::Display, reply: Option<&Reply>) -> DriveError {
+    pub(super) fn nonsense(
+        &self,
+        command: &Command,
+        what: impl std::fmt::Display,
+        reply: Option<&Reply>,
+    ) -> DriveError {
         fault::nonsense(&self.name, &doing(command), what, reply)
     }
 }

@@ -30,7 +30,8 @@ fn is_of_loading(sense: &Sense) -> bool {
 /// The drive works on it, and will be ready by itself (SPC-4 annex F): becoming ready, calibration, format or operation in
 /// progress.
 fn is_becoming_ready(sense: &Sense) -> bool {
-    sense.key == SenseKey::NOT_READY && matches!((sense.additional.asc, sense.additional.ascq), (0x04, 0x01 | 0x04 | 0x07 | 0x08 | 0x09))
+    sense.key == SenseKey::NOT_READY
+        && matches!((sense.additional.asc, sense.additional.ascq), (0x04, 0x01 | 0x04 | 0x07 | 0x08 | 0x09))
 }
 
 impl<T: Transport> ScsiTapeDrive<T> {

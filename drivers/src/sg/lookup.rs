@@ -35,16 +35,16 @@ pub(super) fn generic_node(path: &Path) -> io::Result<PathBuf> {
 
 /// The generic nodes of all devices of a type, in the order of their numbers.
 fn nodes_of_type(device_type: &str) -> io::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(GENERIC_CLASS).map_err(|error| {
-        io::Error::new(error.kind(), format!("{GENERIC_CLASS}: {error}; is the module sg loaded?"))
-    })?;
+    let entries = fs::read_dir(GENERIC_CLASS)
+        .map_err(|error| io::Error::new(error.kind(), format!("{GENERIC_CLASS}: {error}; is the module sg loaded?")))?;
     let mut found = Vec::new();
     for entry in entries.take(MOST_DEVICES) {
         let entry = entry?;
         let name = entry.file_name();
         // A device that goes away meanwhile has no type any more.
         let told = fs::read_to_string(entry.path().join("device/type")).unwrap_or_default();
-        let number = name.to_str().and_then(|name| name.strip_prefix("sg")).and_then(|number| number.parse::<u32>().ok());
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix("sg")).and_then(|number| number.parse::<u32>().ok());
         if let Some(number) = number.filter(|_| told.trim() == device_type) {
             found.push((number, Path::new("/dev").join(&name)));
         }
@@ -83,7 +83,10 @@ pub(super) fn tape_with_serial(serial: &str) -> io::Result<PathBuf> {
         Ok([node]) => Ok(node),
         Err(found) if found.is_empty() => {
             let seen = if others.is_empty() { "there is no tape drive".to_owned() } else { others.join("; ") };
-            Err(io::Error::new(io::ErrorKind::NotFound, format!("no tape drive has the serial number {serial}: {seen}")))
+            Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no tape drive has the serial number {serial}: {seen}"),
+            ))
         }
         Err(found) => {
             let nodes: Vec<_> = found.iter().map(|node| node.display().to_string()).collect();

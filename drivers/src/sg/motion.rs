@@ -5,9 +5,7 @@ use super::drive::ScsiTapeDrive;
 use super::fault::{self, Intent};
 use super::stand::Stand;
 use super::{Data, Transport};
-use crate::medium::{
-    DriveError, DriveErrorKind, Position, PositionReport, SpaceKind, SpaceOutcome, SpaceStop,
-};
+use crate::medium::{DriveError, DriveErrorKind, Position, PositionReport, SpaceKind, SpaceOutcome, SpaceStop};
 use crate::scsi::{AdditionalSense, Command, Destination, PositionData, SenseKey};
 
 /// COUNT of SPACE(6): 24 bits, signed.
@@ -133,7 +131,8 @@ impl<T: Transport> ScsiTapeDrive<T> {
             }
         }
         let object = u32::try_from(to.object).map_err(|_| {
-            let text = format!("{}: the drive has LOCATE(10) only, which does not reach object {}", self.link.name, to.object);
+            let text =
+                format!("{}: the drive has LOCATE(10) only, which does not reach object {}", self.link.name, to.object);
             DriveError::new(DriveErrorKind::IllegalRequest, text)
         })?;
         let command = Command::Locate10 { immediate: false, block_address_type: false, partition, object };
@@ -162,7 +161,8 @@ impl<T: Transport> ScsiTapeDrive<T> {
         let data = self.position_data()?;
         let name = &self.link.name;
         let Some(location) = data.location else {
-            let text = format!("{name}: READ POSITION: the drive itself does not know where it stands; rewind or locate");
+            let text =
+                format!("{name}: READ POSITION: the drive itself does not know where it stands; rewind or locate");
             return Err(DriveError::new(DriveErrorKind::Hardware, text));
         };
         let position = Position { partition: location.partition, object: location.first };
@@ -200,7 +200,8 @@ impl<T: Transport> ScsiTapeDrive<T> {
     /// The long form does not tell the buffer's count: the extended one does, or the short one.
     fn objects_in_buffer(&mut self) -> Result<Option<u64>, DriveError> {
         if self.link.limits.has_action(READ_POSITION, u16::from(EXTENDED_FORM)) == Some(true) {
-            let extended = Command::ReadPosition { action: EXTENDED_FORM, allocation: PositionData::LONG_LENGTH as u16 };
+            let extended =
+                Command::ReadPosition { action: EXTENDED_FORM, allocation: PositionData::LONG_LENGTH as u16 };
             let bytes = self.link.fetch_if_told(extended, PositionData::LONG_LENGTH)?;
             return Ok(bytes.and_then(|bytes| PositionData::parse_extended(&bytes).ok()?.objects_in_buffer));
         }

@@ -5,13 +5,13 @@
 
 use std::io;
 
+use super::Transport;
 use super::device::ScsiAddress;
 use super::identity::consume_attentions;
 use super::link::Link;
 use super::owner_record::{OwnerRecord, RecordFile};
 use super::reservation;
 use super::st_driver::{StDriver, StHold};
-use super::Transport;
 use crate::medium::DriveError;
 
 pub use super::reservation::ReservationKey;
@@ -79,12 +79,21 @@ impl<T: Transport> Ownership<T> {
     ) -> Result<Self, OwnershipError> {
         let before = record.read()?;
         let fresh = OwnerRecord::for_this_boot(before.as_ref())?;
-        let mut owner =
-            Self { link: Link::new(transport), driver, st: StHold::NotBound, key: None, record, missing: Vec::new(), released: false };
+        let mut owner = Self {
+            link: Link::new(transport),
+            driver,
+            st: StHold::NotBound,
+            key: None,
+            record,
+            missing: Vec::new(),
+            released: false,
+        };
         let unbound_before = before.as_ref().and_then(|before| before.unbound);
         owner.st = owner.driver.hold(address, unbound_before)?;
         if let StHold::HeldOpen { node, .. } = &owner.st {
-            owner.missing.push(format!("{node} is held open, because st could not be unbound: it is busy to others, and no more"));
+            owner.missing.push(format!(
+                "{node} is held open, because st could not be unbound: it is busy to others, and no more"
+            ));
         }
         // Before anything is registered: a key that nobody remembers locks everybody out, ourselves too.
         owner.record.write(&OwnerRecord { unbound: owner.st.unbound(), previous: fresh.previous, ..fresh })?;

@@ -183,5 +183,8 @@ fn keys<T: Transport>(link: &mut Link<T>) -> Result<Vec<ReservationKey>, DriveEr
     let length = bytes.get(4..8).and_then(|field| field.try_into().ok()).map_or(0, u32::from_be_bytes);
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let fields = bytes.get(8..).unwrap_or_default().chunks_exact(8).take(length / 8);
-    Ok(fields.filter_map(|field| field.try_into().ok()).map(|field| ReservationKey(u64::from_be_bytes(field))).collect())
+    Ok(fields
+        .filter_map(|field| field.try_into().ok())
+        .map(|field| ReservationKey(u64::from_be_bytes(field)))
+        .collect())
 }

@@ -64,7 +64,10 @@ impl<T: Transport> ScsiTapeDrive<T> {
             None => self.mode_sense(DEVICE_CONFIGURATION)?.map(|told| (DEVICE_CONFIGURATION, told)),
         };
         let Some((code, told)) = page else {
-            let text = format!("{}: the drive has neither mode page 0Fh nor 10h: it is not one that can be used", self.link.name);
+            let text = format!(
+                "{}: the drive has neither mode page 0Fh nor 10h: it is not one that can be used",
+                self.link.name
+            );
             return Err(DriveError::new(DriveErrorKind::Hardware, text));
         };
         let mut now = told.clone();
@@ -73,7 +76,8 @@ impl<T: Transport> ScsiTapeDrive<T> {
             now = self.mode_sense(code)?.unwrap_or_default();
         }
         if now.block_descriptor.is_some_and(|descriptor| descriptor.block_length != 0) {
-            let text = format!("{}: the drive does not take variable block mode; it stays at fixed blocks", self.link.name);
+            let text =
+                format!("{}: the drive does not take variable block mode; it stays at fixed blocks", self.link.name);
             return Err(DriveError::new(DriveErrorKind::Hardware, text));
         }
         if now.buffered_mode == 0 {

@@ -108,7 +108,8 @@ impl StDriver {
         let folder = self.sysfs.join("bus/scsi/devices").join(address.to_string()).join("scsi_tape");
         let names = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let plain = |name: &String| {
-            name.strip_prefix("nst").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+            name.strip_prefix("nst")
+                .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
         };
         names.take(64).find(plain).map(|name| self.dev.join(name))
     }

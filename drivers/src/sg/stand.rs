@@ -20,7 +20,9 @@ impl Stand {
         match self {
             Self::Unknown(why) => Err(DriveError::new(
                 DriveErrorKind::Transport,
-                format!("{name}: where the drive stands is unknown since {why}; rewind, locate, or ask for the position"),
+                format!(
+                    "{name}: where the drive stands is unknown since {why}; rewind, locate, or ask for the position"
+                ),
             )),
             Self::Drive | Self::Counted(_) => Ok(()),
         }

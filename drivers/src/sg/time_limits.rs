@@ -68,7 +68,9 @@ impl TimeLimits {
 fn default_seconds(command: &Command) -> u64 {
     match command {
         // With error recovery, and a buffer to be written first.
-        Command::Read6 { .. } | Command::Write6 { .. } | Command::WriteFilemarks6 { .. } | Command::Verify6 { .. } => 30 * MINUTE,
+        Command::Read6 { .. } | Command::Write6 { .. } | Command::WriteFilemarks6 { .. } | Command::Verify6 { .. } => {
+            30 * MINUTE
+        }
         Command::Rewind { .. }
         | Command::Space6 { .. }
         | Command::Space16 { .. }

@@ -160,7 +160,9 @@ fn serial() -> Vec<u8> {
 /// REPORT SUPPORTED OPERATION CODES: SPACE(16), LOCATE(16), READ POSITION long and extended, REWIND with 600 s.
 pub(crate) fn operation_codes() -> Vec<u8> {
     let mut list = vec![0x01, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 60, 0, 0, 2, 0x58];
-    for (operation, action) in [(0x91, None), (0x92, None), (0x2b, None), (0x34, Some(0)), (0x34, Some(6)), (0x34, Some(8))] {
+    for (operation, action) in
+        [(0x91, None), (0x92, None), (0x2b, None), (0x34, Some(0)), (0x34, Some(6)), (0x34, Some(8))]
+    {
         list.extend([operation, 0, 0, action.unwrap_or(0), 0, u8::from(action.is_some()), 0, 16]);
     }
     [(list.len() as u32).to_be_bytes().to_vec(), list].concat()
