@@ -255,6 +255,36 @@ fn a_unit_that_panics_holds_up_nobody() {
 }
 
 #[test]
+fn slow_commands_are_waited_for_and_removal_ends_a_writer() {
+    pass(
+        120,
+        r#"
+        serve a.log --rewind 6 a
+        sg=$(field a 4 a.log) nst=$(field a 5 a.log)
+        # The host's limit is 2 s: it aborts, and the abort waits for the unit.
+        began=$SECONDS
+        sg_raw -t 2 $sg 01 00 00 00 00 00 >raw.txt 2>&1 && die "no time-out: $(cat raw.txt)"
+        grep -q DID_TIME_OUT raw.txt || die "$(cat raw.txt)"
+        [ $((SECONDS - began)) -ge 5 ] || die "the abort did not wait"
+        grep -q 'function=1 commands=1' a.log || die "the abort was not noted"
+        sg_turs $sg || die "not ready after an abort"
+        # Stopping waits for the command that is being done; it succeeds.
+        mt -f $nst rewind & rewind=$!
+        sleep 1
+        stop TERM
+        wait $rewind || die "the rewind"
+        nothing_left
+        serve a.log a
+        dd if=/dev/zero of=$(field a 5 a.log) bs=1M count=1000000 2>dd.txt & writer=$!
+        sleep 0.5
+        stop TERM
+        wait $writer && die "the writer was told of nothing"
+        nothing_left
+        "#,
+    );
+}
+
+#[test]
 fn missing_modules_are_named() {
     let null = env!("CARGO_BIN_EXE_sealtape-lab-null");
     let outcome = Guest::uml().env("NULL", null).run("\"$NULL\" serve a").unwrap_or_else(|error| panic!("{error}"));
