@@ -12,7 +12,11 @@ use super::link::Link;
 use super::owner_record::{OwnerRecord, RecordFile};
 use super::reservation;
 use super::st_driver::{StDriver, StHold};
+<<<<<<< HEAD
 use crate::medium::{DriveError, DriveErrorKind};
+=======
+use crate::medium::DriveError;
+>>>>>>> tcmu
 
 pub use super::reservation::ReservationKey;
 

@@ -188,7 +188,8 @@ impl Attendant {
             ring.scatter(request, data.get(..filled).unwrap_or_default(), filled == 0)?;
         }
         let sense = match completion.status {
-            Status::CHECK_CONDITION => fixed_sense(&completion.sense.unwrap_or(INTERNAL_FAILURE)),
+            // Fixed form: D_SENSE is zero in the virtual drive's control mode page, and st reads no other.
+            Status::CHECK_CONDITION => completion.sense.unwrap_or(INTERNAL_FAILURE).to_fixed().to_vec(),
             _ => Vec::new(),
         };
         tracing::trace!(unit = unit.name, id = request.id, cdb = ?request.cdb, length, filled, ?completion, "command");
@@ -279,40 +280,6 @@ fn sends_data(cdb: &[u8]) -> bool {
         0x13 | 0x2f | 0x8f | 0xaf => byte(1) & 0x06 != 0,
         _ => false,
     }
-}
-
-/// Sense data in fixed form (SPC-4 4.5.3).
-fn fixed_sense(sense: &Sense) -> Vec<u8> {
-    let mut data = vec![0; 18];
-    let mut put = |at: usize, byte: u8| {
-        if let Some(place) = data.get_mut(at) {
-            *place |= byte;
-        }
-    };
-    put(0, if sense.flags.deferred { 0x71 } else { 0x70 });
-    put(2, sense.key.0 & 0x0f);
-    for (set, bit) in
-        [(sense.flags.filemark, 0x80), (sense.flags.end_of_medium, 0x40), (sense.flags.incorrect_length, 0x20)]
-    {
-        put(2, if set { bit } else { 0 });
-    }
-    if let Some(information) = sense.information.and_then(|value| i32::try_from(value).ok()) {
-        put(0, 0x80);
-        for (at, byte) in (3..).zip(information.to_be_bytes()) {
-            put(at, byte);
-        }
-    }
-    put(7, 10);
-    put(12, sense.additional.asc);
-    put(13, sense.additional.ascq);
-    if let Some(field) = sense.field {
-        let bit = field.bit.map_or(0, |bit| 0x08 | (bit & 7));
-        put(15, 0x80 | if field.in_cdb { 0x40 } else { 0 } | bit);
-        for (at, byte) in (16..).zip(field.byte.to_be_bytes()) {
-            put(at, byte);
-        }
-    }
-    data
 }
 
 #[cfg(test)]

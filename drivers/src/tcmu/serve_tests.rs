@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use super::super::ring::tests::{Answer, Kernel, new};
 use super::*;
-use crate::scsi::{FieldPointer, SenseFlags};
 
 /// What a unit was asked, and what it answers.
 #[derive(Default)]
@@ -136,19 +135,6 @@ fn a_check_condition_without_sense_is_the_units_fault() {
     bench.script.lock().unwrap().completion = Some(Completion { status: Status::CHECK_CONDITION, sense: None });
     let answer = bench.run(&READ, &[(0, 8)]);
     assert_eq!((answer.sense[0], answer.sense[2], answer.sense[12]), (0x70, 4, 0x44));
-}
-
-#[test]
-fn sense_in_fixed_form() {
-    let sense = Sense {
-        key: SenseKey::ILLEGAL_REQUEST,
-        additional: AdditionalSense::INVALID_FIELD_IN_CDB,
-        flags: SenseFlags { filemark: true, end_of_medium: true, incorrect_length: false, deferred: true },
-        information: Some(-2),
-        field: Some(FieldPointer { in_cdb: true, byte: 4, bit: Some(3) }),
-    };
-    let expected = [0xf1, 0, 0xc5, 0xff, 0xff, 0xff, 0xfe, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcb, 0, 4].to_vec();
-    assert_eq!(fixed_sense(&sense), expected);
 }
 
 #[test]

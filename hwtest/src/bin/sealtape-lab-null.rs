@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser};
@@ -39,6 +40,9 @@ struct Serve {
     /// Panic at this operation code
     #[arg(long)]
     panic_on: Option<u8>,
+    /// REWIND takes so many seconds
+    #[arg(long, default_value_t = 0)]
+    rewind: u64,
     /// Tell each command
     #[arg(long)]
     trace: bool,
@@ -52,6 +56,7 @@ struct NullTape {
     file: u64,
     limit: u32,
     panic_on: Option<u8>,
+    rewind: Duration,
     trace: bool,
     attention: bool,
     object: u64,
@@ -68,6 +73,7 @@ impl NullTape {
             file: options.file,
             limit: options.limit,
             panic_on: options.panic_on,
+            rewind: Duration::from_secs(options.rewind),
             trace: options.trace,
             attention: false,
             object: 0,
@@ -147,7 +153,10 @@ impl LogicalUnit for NullTape {
             | Command::ModeSelect { .. }
             | Command::PreventAllowMediumRemoval { .. }
             | Command::LoadUnload { .. } => {}
-            Command::Rewind { .. } => self.object = 0,
+            Command::Rewind { .. } => {
+                std::thread::sleep(self.rewind);
+                self.object = 0;
+            }
             Command::ReadBlockLimits { .. } => {
                 let [_, high, middle, low] = self.limit.to_be_bytes();
                 data_in.put(&[0, high, middle, low, 0, 1], 6);
