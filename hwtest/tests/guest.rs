@@ -126,7 +126,7 @@ fn modules_load_and_a_missing_one_is_named() {
 
 #[test]
 fn the_time_limit_kills_and_keeps_what_was_printed() {
-    let guest = Guest::uml().time_limit(Duration::from_secs(8));
+    let guest = Guest::uml().time_limit(Duration::from_secs(12));
     // Both kinds of process: one that sleeps and one that keeps the processor.
     let error = guest.run("echo before the hang; sleep 1000 & while :; do :; done").unwrap_err();
     let Error::TimeLimit { last, .. } = &error else { panic!("{error}") };
@@ -134,7 +134,7 @@ fn the_time_limit_kills_and_keeps_what_was_printed() {
     assert_nothing_left(job_folder(&last.console));
     let text = error.to_string();
     assert!(
-        text.contains("8 s") && text.contains("script: before the hang") && text.contains("console: Run "),
+        text.contains("12 s") && text.contains("script: before the hang") && text.contains("console: Run "),
         "{text}"
     );
 }

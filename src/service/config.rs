@@ -409,7 +409,9 @@ fn check_device(drive: &DriveConfig) -> Result<(), String> {
             return Err(format!("drive \"{name}\" is file-backed: device and serial belong to back_end = \"scsi\""));
         }
         (BackEnd::Scsi, None, None) => {
-            return Err(format!("drive \"{name}\": back_end = \"scsi\" needs serial (of the drive) or device (\"/dev/sgN\")"));
+            return Err(format!(
+                "drive \"{name}\": back_end = \"scsi\" needs serial (of the drive) or device (\"/dev/sgN\")"
+            ));
         }
         (BackEnd::Scsi, Some(_), Some(_)) => {
             return Err(format!("drive \"{name}\": serial and device name the same thing; write one of them"));
@@ -422,7 +424,9 @@ fn check_device(drive: &DriveConfig) -> Result<(), String> {
     let serials = [&drive.serial, &drive.virtual_serial];
     for serial in serials.into_iter().flatten() {
         if serial.is_empty() || serial.len() > 32 || !serial.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(format!("drive \"{name}\": \"{serial}\" is no serial number: write 1 to 32 printable ASCII characters"));
+            return Err(format!(
+                "drive \"{name}\": \"{serial}\" is no serial number: write 1 to 32 printable ASCII characters"
+            ));
         }
     }
     if drive.virtual_serial.is_some() && drive.front_end != FrontEnd::Tcmu {

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sealtape_drivers::fuse::{DriveNodes, NodePaths};
-use sealtape_drivers::image::faults::{FaultPlan, FaultyDrive};
-use sealtape_drivers::image::{ImageDrive, OpenMode};
+use sealtape_drivers::image::OpenMode;
 use sealtape_drivers::medium::{
     DriveError, DriveErrorKind, DriveIdentity, MediumStatus, MediumType, Position, SharedDrive, TapeDrive,
 };
@@ -15,7 +14,7 @@ use sealtape_kms::client::DataPathClient;
 use super::config::{BackEnd, Config, DriveConfig, FrontEnd};
 use super::front::Front;
 use super::key_authority::KeyAuthority;
-use super::raw_drive::RawDrive;
+use super::raw_drive::{DriveOwnership, RawDrive};
 use super::verify;
 use crate::control::{
     ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Medium,
@@ -33,6 +32,7 @@ struct Drive {
     name: String,
     back_end: BackEnd,
     raw: RawDrive,
+    ownership: Mutex<Option<DriveOwnership>>,
     unit: SharedDrive<SealedTape>,
     front: Front,
     paths: Mutex<Option<Nodes>>,
@@ -93,7 +93,10 @@ impl Drives {
         let units = self.drives.iter().filter_map(|drive| match &drive.front {
             Front::Nodes(_) => None,
             Front::Scsi(unit) => {
-                let serial = lock(&drive.seen).identity.as_ref().map_or_else(|| drive.name.clone(), |identity| identity.serial.clone());
+                let serial = lock(&drive.seen)
+                    .identity
+                    .as_ref()
+                    .map_or_else(|| drive.name.clone(), |identity| identity.serial.clone());
                 Some((drive.name.clone(), serial, unit.clone()))
             }
         });
@@ -125,6 +128,11 @@ impl Drives {
                 Ok(()) => {}
                 Err(error) => tracing::error!(drive = %drive.name, %error, "not unloaded in order at the end"),
             }
+            if let Some(ownership) = lock(&drive.ownership).take()
+                && let Err(error) = ownership.release()
+            {
+                tracing::error!(drive = %drive.name, %error, "the drive could not be given back in order");
+            }
         }
     }
 
@@ -145,7 +153,7 @@ impl Drive {
         limits: WindowLimits,
     ) -> anyhow::Result<Self> {
         let name = drive.name.to_string();
-        let (raw, identity) = open_raw(config, drive, number)?;
+        let (raw, identity, ownership) = RawDrive::open(config, drive, number)?;
         let client = DataPathClient::new(config.home.keys_socket(), name.clone(), sealtape_kms::client::CALL_TIMEOUT);
         let options = UnitOptions {
             window: limits,
@@ -163,12 +171,22 @@ impl Drive {
             }
             FrontEnd::Tcmu => {
                 let serial = drive.virtual_serial.clone();
-                let options = ScsiOptions { serial, ..ScsiOptions::as_drive(name.clone()) };
+                let options = ScsiOptions { serial, marked_as_virtual: true, ..ScsiOptions::as_drive(name.clone()) };
                 Front::Scsi(SharedUnit::new(ScsiUnit::new(Box::new(unit.clone()), options)))
             }
         };
         let seen = Seen { identity: Some(identity), ..Seen::default() };
-        Ok(Self { name, back_end: drive.back_end, raw, unit, front, paths: Mutex::new(None), seen: Mutex::new(seen), limits })
+        Ok(Self {
+            name,
+            back_end: drive.back_end,
+            raw,
+            ownership: Mutex::new(ownership),
+            unit,
+            front,
+            paths: Mutex::new(None),
+            seen: Mutex::new(seen),
+            limits,
+        })
     }
 
     /// Uses the drive while no host does, to change what is loaded.
@@ -249,7 +267,10 @@ impl Drive {
             return Err(ControlError::new(
                 ErrorCode::BadRequest,
                 format!("drive {}: it is a real drive, and {} is a file", self.name, path.display()),
-                format!("put the cartridge into the drive (by hand, or mtx load), then: sealtape volume load {}", self.name),
+                format!(
+                    "put the cartridge into the drive (by hand, or mtx load), then: sealtape volume load {}",
+                    self.name
+                ),
             ));
         };
         let inside = lock(&self.seen).cartridge.clone();
@@ -391,7 +412,9 @@ impl Drive {
             host_pid: front.host_pid,
             cartridge: match &seen.cartridge {
                 Some(path) => Some(path.display().to_string()),
-                None => seen.medium.as_ref().and_then(|medium| medium.barcode.clone().or_else(|| medium.serial.clone())),
+                None => {
+                    seen.medium.as_ref().and_then(|medium| medium.barcode.clone().or_else(|| medium.serial.clone()))
+                }
             },
             medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit)),
             volume: unit.and_then(volume_status),
@@ -427,27 +450,6 @@ impl Drive {
             read_only: unit.and_then(|unit| read_only(unit, &self.name)),
             last_error,
         }
-    }
-}
-
-/// Opens the drive below; a real one is taken from the kernel's tape driver.
-fn open_raw(config: &Config, drive: &DriveConfig, number: usize) -> anyhow::Result<(RawDrive, DriveIdentity)> {
-    match drive.back_end {
-        BackEnd::Image => {
-            let identity = DriveIdentity {
-                vendor: "SEALTAPE".into(),
-                product: "IMAGE".into(),
-                revision: env!("CARGO_PKG_VERSION").chars().take(4).collect(),
-                serial: format!("IMG{number:07}"),
-            };
-            let plan = match &drive.fault_plan {
-                Some(file) => FaultPlan::from_file(&config.home.resolve(file))?,
-                None => FaultPlan::default(),
-            };
-            let raw = FaultyDrive::new(ImageDrive::new(identity.clone()), plan);
-            Ok((RawDrive::Image(SharedDrive::new(raw)), identity))
-        }
-        BackEnd::Scsi => todo!(),
     }
 }
 

@@ -74,7 +74,9 @@ impl VirtualDrives {
             let name = server.name().to_owned();
             let unlinked = lun.unlink().map_err(anyhow::Error::from);
             let stopped = server.stop().map_err(anyhow::Error::from);
-            let result = unlinked.and(stopped).with_context(|| format!("the virtual drive {name} could not be removed in order"));
+            let result = unlinked
+                .and(stopped)
+                .with_context(|| format!("the virtual drive {name} could not be removed in order"));
             if first.is_ok() {
                 first = result;
             } else if let Err(error) = result {

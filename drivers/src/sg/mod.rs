@@ -35,7 +35,7 @@ mod transport;
 pub use changer::{Changer, ChangerDrive, ChangerSlot, Inventory, SlotKind};
 pub use device::{ScsiAddress, SgDevice, Sharing};
 pub use drive::ScsiTapeDrive;
-pub use lookup::{changer_nodes, tape_nodes};
+pub use lookup::{VIRTUAL_DRIVE_MARK, changer_nodes, tape_nodes};
 pub use owner_record::RecordFile;
 pub use ownership::{Ownership, OwnershipError, ReservationKey};
 pub use st_driver::StDriver;

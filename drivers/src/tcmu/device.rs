@@ -77,17 +77,36 @@ impl UnitConfig {
         format!("{MARK}{}", self.name)
     }
 
+    /// A device that was found keeps the sizes it was made with.
+    fn tell_differences(&self, path: &Path) -> Result<(), TcmuError> {
+        let area = configfs::read(&path.join("attrib/max_data_area_mb"))?;
+        let sectors = configfs::read(&path.join("attrib/hw_max_sectors"))?;
+        if area != self.data_area_mib.to_string() || sectors != self.sectors().to_string() {
+            tracing::warn!(
+                unit = self.name,
+                data_area_mib = area,
+                max_sectors = sectors,
+                "the virtual drive was taken over with the sizes it has; new ones need it removed and made again"
+            );
+        }
+        Ok(())
+    }
+
+    fn sectors(&self) -> usize {
+        self.max_transfer / BLOCK_SIZE as usize
+    }
+
     pub(super) fn path(&self) -> PathBuf {
         configfs::device(self.hba, &self.name)
     }
 
     /// What configures the device. Everything in it was checked to hold no comma.
     fn control(&self) -> String {
-        let sectors = (self.max_transfer / BLOCK_SIZE as usize).max(1);
         format!(
-            "dev_config={},dev_size={DEVICE_SIZE},hw_block_size={BLOCK_SIZE},hw_max_sectors={sectors},\
+            "dev_config={},dev_size={DEVICE_SIZE},hw_block_size={BLOCK_SIZE},hw_max_sectors={},\
              max_data_area_mb={},nl_reply_supported=-1",
             self.mark(),
+            self.sectors(),
             self.data_area_mib
         )
     }
@@ -136,6 +155,9 @@ impl Device {
             Found::Resumed => {
                 let device = device?;
                 device.interrupt()?;
+                // Its service may have been killed before it came to this.
+                configure(&path)?;
+                config.tell_differences(&path)?;
                 Ok((device, found))
             }
             Found::Made => Ok((device.inspect_err(|_| undo(config))?, found)),
@@ -216,8 +238,16 @@ fn make(config: &UnitConfig, path: &Path) -> Result<(), TcmuError> {
     configfs::write(&path.join("control"), &config.control())?;
     configfs::write(&path.join("wwn/vpd_unit_serial"), &config.serial)?;
     configfs::write(&path.join("enable"), "1")?;
-    // Both before the unit is linked; the first one is refused afterwards. A rewind takes minutes: no limit of the kernel's.
-    configfs::write(&path.join("attrib/cmd_time_out"), "0")?;
+    configure(path)
+}
+
+/// What an enabled device needs before it is linked.
+fn configure(path: &Path) -> Result<(), TcmuError> {
+    // A rewind takes minutes: no limit of the kernel's. Refused when the unit is linked, even where it changes nothing.
+    let limit = path.join("attrib/cmd_time_out");
+    if configfs::read(&limit)? != "0" {
+        configfs::write(&limit, "0")?;
+    }
     configfs::write(&path.join("attrib/tmr_notification"), "1")
 }
 

@@ -14,9 +14,7 @@
 //! - A unit that panics answers HARDWARE ERROR from then on; no command of the kernel's waits for ever.
 //!
 //! What the kernel keeps for itself: REPORT LUNS, PERSISTENT RESERVE IN and OUT, RESERVE and RELEASE (a command does not
-//! tell which initiator sent it, so reservations could not be kept here), and task management. It also clears bits 5 to 7
-//! of byte 1 of most command descriptor blocks on their way: SECURITY PROTOCOL IN and OUT arrive with their protocol
-//! modulo 32, so that 20h (tape data encryption) is seen as 00h.
+//! tell which initiator sent it, so reservations could not be kept here), and task management. All else arrives here whole.
 //!
 //! Deliberately absent: netlink (the uio device says the same), out-of-order completion, data both ways.
 

@@ -2,8 +2,8 @@
 //!
 //! The kernel writes an entry, then moves `cmd_head` past it (store-release). We load `cmd_head` with acquire before we read
 //! an entry, so we see all of it. We write the response over the request and move `cmd_tail` past it (store-release), so
-//! that the kernel, which reads `cmd_tail` first, sees all of the response. Our place in the ring is kept on our side and
-//! never read back. Entries are finished in their order: a tape's commands have one.
+//! that the kernel, which reads `cmd_tail` first, sees all of the response. Our place in the ring is kept on our side; the
+//! mailbox is looked at only to notice that somebody reset it. Entries are finished in their order: a tape's commands have one.
 //!
 //! What comes from the ring is believed only as far as it was checked: a broken or hostile ring gives a [`RingError`].
 
@@ -31,6 +31,14 @@ pub enum RingError {
         size: u32,
         /// Length of the map.
         map: usize,
+    },
+    /// Somebody else resets the ring, or serves it.
+    #[error("the ring was reset, or served by somebody else: our place in it is {ours}, and it says {found}")]
+    Moved {
+        /// The place that we keep.
+        ours: u32,
+        /// The place in the mailbox, which is ours to write.
+        found: u32,
     },
     /// The kernel's place in the ring is none.
     #[error("the kernel's place {0} does not lie in the ring")]
@@ -149,6 +157,12 @@ impl Ring {
             let head = self.region.load_acquire(mailbox::HEAD)?;
             if head >= self.size || !head.is_multiple_of(ENTRY_ALIGNMENT) {
                 return Err(RingError::Head(head));
+            }
+            // A reset from outside (`action/reset_ring`) writes tail, then head: what lies between our tail and the new head is
+            // old then, and an old WRITE must not be done again. So head is read before tail.
+            let found = self.region.load_acquire(mailbox::TAIL)?;
+            if found != self.tail {
+                return Err(RingError::Moved { ours: self.tail, found });
             }
             if head == self.tail {
                 return Ok(Next::Empty);
@@ -301,4 +315,4 @@ fn cdb_length(operation: u8, additional: u8) -> usize {
 
 #[cfg(test)]
 #[path = "ring_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -60,8 +60,7 @@ impl Worker {
         loop {
             self.drain()?;
             if self.wait().map_err(Trouble::Node)? {
-                // Nothing new comes once the device is blocked; what came before that is answered.
-                self.device.block().map_err(Trouble::Node)?;
+                // Whoever stops us has blocked the device: nothing new comes, and what came before is answered.
                 return self.drain();
             }
         }

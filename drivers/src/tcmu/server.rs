@@ -5,10 +5,10 @@ use std::thread::{self, JoinHandle};
 
 use super::device::{self, Device, Found};
 use super::serve::{GuardedUnit, Worker, reason};
-use super::{Failures, TcmuError, UnitConfig, configfs, lun};
+use super::{Failures, Lun, TcmuError, UnitConfig, configfs, lun};
 use crate::scsi::LogicalUnit;
 
-/// A unit that the kernel can be given links to ([`Lun`](super::Lun), or LIO's own fabrics).
+/// A unit that the kernel can be given links to ([`Lun`], or LIO's own fabrics).
 ///
 /// Dropped without [`stop`](Self::stop) or [`suspend`](Self::suspend), the thread ends when it has answered what is in the
 /// ring, and the device stays, as after a kill.
@@ -24,7 +24,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `unit` under the name of `config`. A device that a dead service left under that name is taken over: what was in
+    /// Serves `unit` under the name of `config`; nothing leads to it yet. A device that a dead service left under that name is taken over: what was in
     /// flight has failed, links and the host's device nodes are kept, and the unit is reset before its first command.
     ///
     /// # Errors
@@ -34,9 +34,14 @@ impl Server {
         let path = device.path.clone();
         let started = Self::run(config, device, found, unit);
         // The thread waits already. A device that was just made is not blocked, and nobody minds.
-        let served = started.and_then(|server| {
-            configfs::write(&path.join("action/block_dev"), "0")?;
-            Ok(server)
+        let served = started.and_then(|server| match configfs::write(&path.join("action/block_dev"), "0") {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                if let Err(error) = server.suspend() {
+                    tracing::warn!(unit = config.name, %error, "a virtual drive that could not be served");
+                }
+                Err(error)
+            }
         });
         if served.is_err() && found == Found::Made {
             for error in device::remove(config.hba, &config.name) {
@@ -44,6 +49,26 @@ impl Server {
             }
         }
         served
+    }
+
+    /// Serves `unit` and [links](Lun::link) it to this kernel.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start) and [`Lun::link`]. Then nothing is served; a device that a dead service left is kept.
+    pub fn start_linked(config: &UnitConfig, unit: Box<dyn LogicalUnit>) -> Result<(Self, Lun), TcmuError> {
+        let server = Self::start(config, unit)?;
+        match Lun::link(&server) {
+            Ok(lun) => Ok((server, lun)),
+            Err(error) => {
+                let resumed = server.resumed;
+                let ended =
+                    if resumed { server.suspend().map_err(|error| Failures(vec![error])) } else { server.stop() };
+                if let Err(failures) = ended {
+                    tracing::warn!(unit = config.name, %failures, "a virtual drive that could not be linked leaves something");
+                }
+                Err(error)
+            }
+        }
     }
 
     fn run(config: &UnitConfig, device: Device, found: Found, unit: Box<dyn LogicalUnit>) -> Result<Self, TcmuError> {
@@ -83,7 +108,7 @@ impl Server {
         self.hba
     }
 
-    /// Stops serving and removes the device. Links are removed before ([`Lun::unlink`](super::Lun::unlink)): while one is left,
+    /// Stops serving and removes the device. Links are removed before ([`Lun::unlink`]): while one is left,
     /// the device stays, and its initiators are told BUSY.
     ///
     /// # Errors
@@ -103,12 +128,14 @@ impl Server {
     /// [`start`](Self::start) in this process or another.
     ///
     /// # Errors
-    /// When the thread had ended before, by an error or a panic.
+    /// When the thread had ended before, by an error or a panic, or the kernel does not let the device be blocked.
     pub fn suspend(self) -> Result<(), TcmuError> {
-        let Self { stop, thread, name: unit, .. } = self;
+        let Self { hba, stop, thread, name: unit, .. } = self;
+        // First, so that the ring gets empty even while a host goes on sending.
+        let blocked = configfs::write(&configfs::device(hba, &unit).join("action/block_dev"), "1");
         drop(stop);
         match thread.join() {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => blocked,
             Ok(Err(error)) => Err(TcmuError::Thread { unit, how: format!("had given up: {error}") }),
             Err(panic) => Err(TcmuError::Thread { unit, how: format!("panicked: {}", reason(panic.as_ref())) }),
         }

@@ -36,7 +36,7 @@ pub(super) fn command(
 
     let job_path = job.path().display();
     let line = [
-        "console=ttyS0 printk.time=0 panic=-1 rdinit=/init SEALTAPE_GUEST=qemu".to_owned(),
+        "console=ttyS0 printk.time=0 panic=-1 oops=panic rdinit=/init SEALTAPE_GUEST=qemu".to_owned(),
         format!("SEALTAPE_JOB={job_path}"),
         format!("SEALTAPE_MODULES={}", kernel.join("lib/modules").display()),
     ];

@@ -35,7 +35,7 @@ pub(super) fn command(job: &JobFolder, memory_mib: u32) -> Result<Command, Error
         .env("TMPDIR", memory_folder(job, memory_mib)?)
         .current_dir(job.path())
         .arg(format!("mem={memory_mib}M"))
-        .args(["rootfstype=hostfs", "rootflags=/", "ro", "con=null", "con0=null,fd:1", "panic=-1"])
+        .args(["rootfstype=hostfs", "rootflags=/", "ro", "con=null", "con0=null,fd:1", "panic=-1", "oops=panic"])
         .arg(format!("uml_dir={}/", control.display()))
         .arg("umid=guest")
         .arg(format!("init={}", job.file("init").display()))
