@@ -63,7 +63,7 @@ impl<T: Transport> ScsiTapeDrive<T> {
             return Err(self.write_failed(command, sense));
         }
         if sense.additional == AdditionalSense::PROGRAMMABLE_EARLY_WARNING {
-            self.beyond_programmable = true;
+            self.beyond_programmable = self.beyond_programmable.or(self.stand.counted());
             return Ok(Warning::Programmable);
         }
         if !sense.flags.end_of_medium {
@@ -77,9 +77,11 @@ impl<T: Transport> ScsiTapeDrive<T> {
         Ok(Warning::Early)
     }
 
-    /// A drive tells the programmable early warning once, when it is passed; from there on it holds.
     fn at_least_programmable(&self, warning: Warning) -> Warning {
-        if self.beyond_programmable { warning.max(Warning::Programmable) } else { warning }
+        match self.beyond_programmable {
+            Some(_) => warning.max(Warning::Programmable),
+            None => warning,
+        }
     }
 
     /// After a write that failed the position should be what it was. Whether it is, the drive is asked; a count that is not
@@ -202,6 +204,15 @@ impl<T: Transport> ScsiTapeDrive<T> {
         match self.stand.counted() {
             Some(_) => self.confirm_count()?,
             None => drop(self.ask_position()?),
+        }
+        // What is written before the place of the warning makes that place another one.
+        if self
+            .stand
+            .counted()
+            .zip(self.beyond_programmable)
+            .is_some_and(|(here, warned)| here.partition != warned.partition || here.object < warned.object)
+        {
+            self.beyond_programmable = None;
         }
         self.turn_to_writing();
         Ok(())

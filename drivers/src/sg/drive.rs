@@ -33,7 +33,8 @@ pub struct ScsiTapeDrive<T> {
     pub(super) attention: Option<DriveError>,
     /// Bytes before early warning at which the owner wants to be warned.
     pub(super) programmable: u64,
-    pub(super) beyond_programmable: bool,
+    /// Where the drive told the programmable early warning, which it does once: from there on it holds.
+    pub(super) beyond_programmable: Option<Position>,
     /// Objects sent since the drive last synchronised: no more than these are in its buffer.
     pub(super) unsynchronised: u64,
     pub(super) no_locate16: bool,
@@ -60,7 +61,7 @@ impl<T: Transport> ScsiTapeDrive<T> {
             settled: false,
             attention: None,
             programmable: 0,
-            beyond_programmable: false,
+            beyond_programmable: None,
             unsynchronised: 0,
             no_locate16: false,
             no_long_position: false,
@@ -117,7 +118,6 @@ impl<T: Transport> ScsiTapeDrive<T> {
 
     pub(super) fn turn_from_writing(&mut self) {
         self.writing_since = None;
-        self.beyond_programmable = false;
     }
 }
 
@@ -211,6 +211,9 @@ impl<T: Transport> TapeDrive for ScsiTapeDrive<T> {
 
     fn set_programmable_early_warning(&mut self, bytes: u64) -> Result<bool, DriveError> {
         self.programmable = bytes;
+        if bytes == 0 {
+            self.beyond_programmable = None;
+        }
         let result = self.set_early_warning();
         self.watch(result)
     }

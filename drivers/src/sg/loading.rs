@@ -36,6 +36,8 @@ fn is_becoming_ready(sense: &Sense) -> bool {
 
 impl<T: Transport> ScsiTapeDrive<T> {
     pub(super) fn load_medium(&mut self) -> Result<(), DriveError> {
+        // What a load before this one met is still to be told.
+        let untold = self.attention.take();
         self.forget_cartridge();
         self.alerts = TapeAlertFlags::default();
         let begin = Instant::now();
@@ -50,7 +52,7 @@ impl<T: Transport> ScsiTapeDrive<T> {
             }
         }
         self.latch_alerts();
-        self.attention = changed;
+        self.attention = changed.or(untold);
         Ok(())
     }
 
@@ -97,6 +99,7 @@ impl<T: Transport> ScsiTapeDrive<T> {
     fn forget_cartridge(&mut self) {
         self.turn_from_writing();
         self.attention = None;
+        self.beyond_programmable = None;
         self.unsynchronised = 0;
         self.settled = false;
         self.stand = Stand::Drive;

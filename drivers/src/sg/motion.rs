@@ -171,7 +171,9 @@ impl<T: Transport> ScsiTapeDrive<T> {
             (most, Some(told)) => told.min(most),
             (most, None) => self.objects_in_buffer()?.unwrap_or(most).min(most),
         };
-        self.beyond_programmable |= data.beyond_programmable_early_warning;
+        if data.beyond_programmable_early_warning {
+            self.beyond_programmable = self.beyond_programmable.or(Some(position));
+        }
         self.stand = Stand::Counted(position);
         Ok(PositionReport {
             position,

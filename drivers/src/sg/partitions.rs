@@ -84,6 +84,7 @@ impl<T: Transport> ScsiTapeDrive<T> {
         let Some(sense) = failed else {
             self.unsynchronised = 0;
             self.settled = false;
+            self.beyond_programmable = None;
             self.stand = Stand::Counted(BEGINNING);
             return Ok(());
         };
