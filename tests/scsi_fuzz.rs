@@ -6,7 +6,6 @@
 #[allow(dead_code, reason = "each suite uses its part of the support")]
 mod catalogue;
 
-
 use catalogue::Catalogue;
 use sealtape::pipeline::{SealPool, WindowLimits};
 use sealtape::seal::{Compression, Suite};

@@ -82,7 +82,7 @@ fn vital_product_data() {
                 head_of_queue: true,
                 ordered: true,
                 simple: true,
-                attention_by_nexus: true,
+                clears_by_nexus: true,
                 extended_self_test_minutes: 300,
                 maximum_sense_length: 96,
             }),

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sealtape_drivers::fuse::{DriveNodes, NodePaths};
-use sealtape_drivers::image::faults::{FaultPlan, FaultyDrive};
-use sealtape_drivers::image::{ImageDrive, OpenMode};
+use sealtape_drivers::image::OpenMode;
 use sealtape_drivers::medium::{
     DriveError, DriveErrorKind, DriveIdentity, MediumStatus, MediumType, Position, SharedDrive, TapeDrive,
 };
@@ -15,7 +14,7 @@ use sealtape_kms::client::DataPathClient;
 use super::config::{BackEnd, Config, DriveConfig, FrontEnd};
 use super::front::Front;
 use super::key_authority::KeyAuthority;
-use super::raw_drive::RawDrive;
+use super::raw_drive::{DriveOwnership, RawDrive};
 use super::verify;
 use crate::control::{
     ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Medium,
@@ -33,6 +32,7 @@ struct Drive {
     name: String,
     back_end: BackEnd,
     raw: RawDrive,
+    ownership: Mutex<Option<DriveOwnership>>,
     unit: SharedDrive<SealedTape>,
     front: Front,
     paths: Mutex<Option<Nodes>>,
@@ -128,6 +128,11 @@ impl Drives {
                 Ok(()) => {}
                 Err(error) => tracing::error!(drive = %drive.name, %error, "not unloaded in order at the end"),
             }
+            if let Some(ownership) = lock(&drive.ownership).take()
+                && let Err(error) = ownership.release()
+            {
+                tracing::error!(drive = %drive.name, %error, "the drive could not be given back in order");
+            }
         }
     }
 
@@ -148,7 +153,7 @@ impl Drive {
         limits: WindowLimits,
     ) -> anyhow::Result<Self> {
         let name = drive.name.to_string();
-        let (raw, identity) = open_raw(config, drive, number)?;
+        let (raw, identity, ownership) = RawDrive::open(config, drive, number)?;
         let client = DataPathClient::new(config.home.keys_socket(), name.clone(), sealtape_kms::client::CALL_TIMEOUT);
         let options = UnitOptions {
             window: limits,
@@ -166,7 +171,7 @@ impl Drive {
             }
             FrontEnd::Tcmu => {
                 let serial = drive.virtual_serial.clone();
-                let options = ScsiOptions { serial, ..ScsiOptions::as_drive(name.clone()) };
+                let options = ScsiOptions { serial, marked_as_virtual: true, ..ScsiOptions::as_drive(name.clone()) };
                 Front::Scsi(SharedUnit::new(ScsiUnit::new(Box::new(unit.clone()), options)))
             }
         };
@@ -175,6 +180,7 @@ impl Drive {
             name,
             back_end: drive.back_end,
             raw,
+            ownership: Mutex::new(ownership),
             unit,
             front,
             paths: Mutex::new(None),
@@ -444,27 +450,6 @@ impl Drive {
             read_only: unit.and_then(|unit| read_only(unit, &self.name)),
             last_error,
         }
-    }
-}
-
-/// Opens the drive below; a real one is taken from the kernel's tape driver.
-fn open_raw(config: &Config, drive: &DriveConfig, number: usize) -> anyhow::Result<(RawDrive, DriveIdentity)> {
-    match drive.back_end {
-        BackEnd::Image => {
-            let identity = DriveIdentity {
-                vendor: "SEALTAPE".into(),
-                product: "IMAGE".into(),
-                revision: env!("CARGO_PKG_VERSION").chars().take(4).collect(),
-                serial: format!("IMG{number:07}"),
-            };
-            let plan = match &drive.fault_plan {
-                Some(file) => FaultPlan::from_file(&config.home.resolve(file))?,
-                None => FaultPlan::default(),
-            };
-            let raw = FaultyDrive::new(ImageDrive::new(identity.clone()), plan);
-            Ok((RawDrive::Image(SharedDrive::new(raw)), identity))
-        }
-        BackEnd::Scsi => todo!(),
     }
 }
 

@@ -148,19 +148,19 @@ pub struct LogParameter {
 }
 
 impl LogParameter {
-    /// Control byte of a bounded data counter (FORMAT AND LINKING 10b).
-    pub const BOUNDED_COUNTER: u8 = 0x02;
+    /// Control byte of a data counter (FORMAT AND LINKING 10b, which bounded and unbounded ones may have).
+    pub const COUNTER: u8 = 0x02;
     /// Control byte of a list in ASCII (01b).
     pub const ASCII_LIST: u8 = 0x01;
     /// Control byte of a list in binary (11b).
     pub const BINARY_LIST: u8 = 0x03;
 
-    /// A bounded counter in the 1, 2, 4 or 8 bytes that its page gives it. A count that does not fit stands at the field's largest.
+    /// A counter in the 1, 2, 4 or 8 bytes that its page gives it. A count that does not fit stands at the field's largest.
     pub fn counter(code: u16, count: u64, width: usize) -> Self {
         let width = width.clamp(1, 8);
         let largest = u64::MAX >> (64 - 8 * width);
         let value = count.min(largest).to_be_bytes()[8 - width..].to_vec();
-        Self { code, control: Self::BOUNDED_COUNTER, value }
+        Self { code, control: Self::COUNTER, value }
     }
 
     /// A list in ASCII.

@@ -216,7 +216,7 @@ pub struct DeviceConfigurationExtension {
     pub tape_alert_prevent_log_sense_deactivation: bool,
     /// WRITE MODE, 4 bits: 0 overwrite, 1 append only.
     pub write_mode: u8,
-    /// SHORT ERASE MODE, 4 bits: 0 as SSC-2, 1 erase to the end of data, 2 write EOD at the position.
+    /// SHORT ERASE MODE, 4 bits: 0 as SSC-2 has it, 1 changes nothing on the medium, 2 records the end of data at the position.
     pub short_erase_mode: u8,
     /// PEWS: programmable early warning is this many megabytes (of 10^6 bytes) before early warning; 0: none.
     pub programmable_early_warning: u16,
@@ -328,9 +328,9 @@ impl MediumPartition {
 pub struct MediumConfiguration {
     /// WORMM: the medium is treated as WORM.
     pub worm_mode: bool,
-    /// WORM MODE LABEL RESTRICTIONS: 0 none may be written over, 1 some, 2 all that begin the medium.
+    /// WORM MODE LABEL RESTRICTIONS: 0 no block may be written over, 1 some types of labels may not, 2 all labels may.
     pub label_restrictions: u8,
-    /// WORM MODE FILEMARKS RESTRICTIONS: 2 those before the end of data, 3 all but the one next to it.
+    /// WORM MODE FILEMARKS RESTRICTIONS: of the filemarks right before the end of data may be written over: 2 all but the first, 3 all.
     pub filemark_restrictions: u8,
 }
 

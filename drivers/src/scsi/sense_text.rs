@@ -79,6 +79,7 @@ pub fn additional_text(asc: u8, ascq: u8) -> Option<&'static str> {
         (0x3b, 0x01) => "positioning failed at the beginning of the tape",
         (0x3b, 0x02) => "positioning failed at the end of the tape",
         (0x3b, 0x08) => "the drive could not find its place again",
+        (0x3b, 0x0c) => "the position is before the beginning of the medium",
         (0x3b, 0x0d) => "the changer's destination is full",
         (0x3b, 0x0e) => "the changer's source is empty",
         (0x3e, 0x00) => "the drive is still configuring itself",

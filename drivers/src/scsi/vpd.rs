@@ -247,8 +247,8 @@ pub struct ExtendedInquiry {
     pub ordered: bool,
     /// SIMPSUP: SIMPLE is supported.
     pub simple: bool,
-    /// LUICLR: a unit attention is cleared for the nexus that hears it only.
-    pub attention_by_nexus: bool,
+    /// LUICLR: the loss of an I_T nexus clears the commands of that nexus only.
+    pub clears_by_nexus: bool,
     /// EXTENDED SELF-TEST COMPLETION MINUTES.
     pub extended_self_test_minutes: u16,
     /// MAXIMUM SUPPORTED SENSE DATA LENGTH.
@@ -263,7 +263,7 @@ impl ExtendedInquiry {
         let mut body = [0; Self::BODY];
         body[0] = (self.supported_protection_type & 7) << 3 | flag(self.guard_check, 2);
         body[1] = flag(self.head_of_queue, 2) | flag(self.ordered, 1) | flag(self.simple, 0);
-        body[3] = flag(self.attention_by_nexus, 0);
+        body[3] = flag(self.clears_by_nexus, 0);
         body[6..8].copy_from_slice(&self.extended_self_test_minutes.to_be_bytes());
         body[9] = self.maximum_sense_length;
         body
@@ -277,7 +277,7 @@ impl ExtendedInquiry {
             head_of_queue: b.bit(1, 2),
             ordered: b.bit(1, 1),
             simple: b.bit(1, 0),
-            attention_by_nexus: b.bit(3, 0),
+            clears_by_nexus: b.bit(3, 0),
             extended_self_test_minutes: b.u16(6),
             maximum_sense_length: b.u8(9),
         }

@@ -4,10 +4,12 @@ use super::data::MOST_24_BITS;
 use super::drive::ScsiTapeDrive;
 use super::fault;
 use super::link::Link;
-use super::time_limits::{TimeLimits, ToldCommand};
+use super::time_limits::TimeLimits;
 use super::{Data, Transport};
 use crate::medium::{BlockLimits, DriveError, DriveErrorKind, DriveIdentity};
-use crate::scsi::{BlockLengthLimits, Command, Peripheral, SenseKey, StandardInquiry, Vpd, vpd_page};
+use crate::scsi::{
+    BlockLengthLimits, Command, Peripheral, SenseKey, StandardInquiry, SupportedCommands, Vpd, vpd_page,
+};
 
 /// INQUIRY data: what the ALLOCATION LENGTH of old drives can ask for.
 const INQUIRY_ALLOCATION: u16 = 252;
@@ -89,57 +91,9 @@ pub(super) fn time_limits<T: Transport>(link: &mut Link<T>) -> Result<TimeLimits
             allocation,
         };
         if let Some(bytes) = link.fetch_if_told(command, usize::try_from(allocation).unwrap_or(0))? {
-            return Ok(TimeLimits::told(told_commands(&bytes)));
+            let told = SupportedCommands::parse(&bytes).map_err(|error| link.nonsense(&command, error, None))?;
+            return Ok(TimeLimits::told(&told));
         }
     }
     Ok(TimeLimits::default())
-}
-
-/// Command descriptors of all commands (SPC-4 table 262): 8 bytes, and 12 more with CTDP.
-fn told_commands(bytes: &[u8]) -> Vec<ToldCommand> {
-    let length = bytes.first_chunk().map_or(0, |field| u32::from_be_bytes(*field));
-    let list = bytes.get(4..).unwrap_or_default();
-    let mut rest = list.get(..usize::try_from(length).unwrap_or(usize::MAX)).unwrap_or(list);
-    let mut told = Vec::new();
-    while let [operation, _, high, low, _, flags, _, _, behind @ ..] = rest {
-        let service_action = (flags & 1 == 1).then(|| u16::from_be_bytes([*high, *low]));
-        let (time_outs, next) = match flags & 2 == 2 {
-            true => match behind.split_at_checked(12) {
-                Some(split) => split,
-                None => break,
-            },
-            false => (&[][..], behind),
-        };
-        let recommended =
-            time_outs.get(8..).and_then(|field| field.first_chunk()).map_or(0, |field| u32::from_be_bytes(*field));
-        told.push(ToldCommand { operation: *operation, service_action, recommended });
-        rest = next;
-    }
-    told
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_with_and_without_time_outs() {
-        let bytes = [
-            0, 0, 0, 28, //
-            0x01, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 60, 0, 0, 2, 0x58, // REWIND, 600 s
-            0x34, 0, 0, 6, 0, 1, 0, 10, // READ POSITION, long form
-            0xff, 0xff, // behind the list
-        ];
-        let told = told_commands(&bytes);
-        assert_eq!(
-            told,
-            [
-                ToldCommand { operation: 0x01, service_action: None, recommended: 600 },
-                ToldCommand { operation: 0x34, service_action: Some(6), recommended: 0 }
-            ]
-        );
-        for length in 0..bytes.len() {
-            assert!(told_commands(&bytes[..length]).len() <= 2);
-        }
-    }
 }

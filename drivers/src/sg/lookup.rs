@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::device::{character_device, is_generic};
 use super::{Data, SgDevice, Sharing, Transport};
-use crate::scsi::{Command, Status};
+use crate::scsi::{Command, Designator, Status, Vpd, vpd_page};
 
 const GENERIC_CLASS: &str = "/sys/class/scsi_generic";
 /// No machine has more; a listing that is longer is not believed.
@@ -73,6 +73,9 @@ pub fn changer_nodes() -> io::Result<Vec<PathBuf>> {
 pub(super) fn tape_with_serial(serial: &str) -> io::Result<PathBuf> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for node in tape_nodes()? {
+        if is_virtual(&node) {
+            continue; // It shows the serial number of the drive below it, and may be one that nobody serves any more.
+        }
         match unit_serial_number(&node) {
             Ok(told) if told == serial => found.push(node),
             Ok(told) => others.push(format!("{} has {told}", node.display())),
@@ -96,8 +99,34 @@ pub(super) fn tape_with_serial(serial: &str) -> io::Result<PathBuf> {
     }
 }
 
-/// INQUIRY, page 80h.
+/// In the T10 vendor designators of a virtual drive of ours, behind the vendor `SEALTAPE`.
+pub const VIRTUAL_DRIVE_MARK: &str = "VIRTUAL DRIVE ";
+
+/// A vital product data page as the kernel read it when it found the device: no command is sent.
+fn cached_page(node: &Path, page: u8) -> Option<Vpd> {
+    let name = node.file_name()?;
+    let file = Path::new(GENERIC_CLASS).join(name).join(format!("device/vpd_pg{page:02x}"));
+    let bytes = fs::read(file).ok()?;
+    Vpd::parse(&bytes).ok().map(|(_, page)| page)
+}
+
+fn is_virtual(node: &Path) -> bool {
+    let Some(Vpd::DeviceIdentification(designators)) = cached_page(node, vpd_page::DEVICE_IDENTIFICATION) else {
+        return false;
+    };
+    designators
+        .iter()
+        .filter_map(Designator::text)
+        .any(|text| text.strip_prefix("SEALTAPE").is_some_and(|specific| specific.starts_with(VIRTUAL_DRIVE_MARK)))
+}
+
+/// The serial number that the kernel knows, else INQUIRY, page 80h.
 fn unit_serial_number(node: &Path) -> io::Result<String> {
+    if let Some(Vpd::UnitSerialNumber(serial)) = cached_page(node, vpd_page::UNIT_SERIAL_NUMBER)
+        && !serial.trim().is_empty()
+    {
+        return Ok(serial.trim().to_owned());
+    }
     const ALLOCATION: u16 = 252;
     let mut device = SgDevice::open(node, Sharing::Shared)?;
     let command = Command::Inquiry { vital_product_data: true, page: 0x80, allocation: ALLOCATION };

@@ -9,7 +9,7 @@
 
 mod attributes;
 mod cartridge;
-//mod changer;
+mod changer;
 mod data;
 mod describe;
 mod device;
@@ -32,10 +32,10 @@ mod sys;
 mod time_limits;
 mod transport;
 
-//pub use changer::{Changer, ChangerDrive, ChangerSlot, Inventory};
+pub use changer::{Changer, ChangerDrive, ChangerSlot, Inventory, SlotKind};
 pub use device::{ScsiAddress, SgDevice, Sharing};
 pub use drive::ScsiTapeDrive;
-pub use lookup::{changer_nodes, tape_nodes};
+pub use lookup::{VIRTUAL_DRIVE_MARK, changer_nodes, tape_nodes};
 pub use owner_record::RecordFile;
 pub use ownership::{Ownership, OwnershipError, ReservationKey};
 pub use st_driver::StDriver;

@@ -12,7 +12,11 @@ use super::link::Link;
 use super::owner_record::{OwnerRecord, RecordFile};
 use super::reservation;
 use super::st_driver::{StDriver, StHold};
+<<<<<<< HEAD
 use crate::medium::DriveError;
+=======
+use crate::medium::{DriveError, DriveErrorKind};
+>>>>>>> main
 
 pub use super::reservation::ReservationKey;
 
@@ -98,11 +102,16 @@ impl<T: Transport> Ownership<T> {
         // Before anything is registered: a key that nobody remembers locks everybody out, ourselves too.
         owner.record.write(&OwnerRecord { unbound: owner.st.unbound(), previous: fresh.previous, ..fresh })?;
         consume_attentions(&mut owner.link)?;
-        match reservation::take(&mut owner.link, fresh.key, fresh.previous)? {
-            true => owner.key = Some(fresh.key),
-            false => owner.missing.push(
+        match reservation::take(&mut owner.link, fresh.key, fresh.previous) {
+            Ok(true) => owner.key = Some(fresh.key),
+            Ok(false) => owner.missing.push(
                 "the drive has no persistent reservations: other initiators are not kept off; see to it in the fabric's zoning".into(),
             ),
+            // It is reserved by nobody else, and does not let itself be reserved: a backup is not to fail for that.
+            Err(OwnershipError::Drive(error)) if error.kind != DriveErrorKind::Transport => owner.missing.push(format!(
+                "the drive takes no persistent reservation ({error}): other initiators are not kept off; see to it in the fabric's zoning"
+            )),
+            Err(error) => return Err(error),
         }
         for missing in &owner.missing {
             tracing::warn!(drive = %owner.link.name, "{missing}");

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::scsi::Command;
+use crate::scsi::{Command, SupportedCommand, SupportedCommands};
 
 const SECOND: u64 = 1;
 const MINUTE: u64 = 60 * SECOND;
@@ -15,26 +15,18 @@ const HOUR: u64 = 60 * MINUTE;
 const SHORTEST: u64 = 10 * SECOND;
 const LONGEST: u64 = 48 * HOUR;
 
-/// One command that the drive told of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct ToldCommand {
-    pub(super) operation: u8,
-    pub(super) service_action: Option<u16>,
-    /// Recommended command time-out in seconds; 0 where there is none.
-    pub(super) recommended: u32,
-}
-
 /// Limits by command.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct TimeLimits {
-    /// Empty: the drive did not tell.
+    /// Recommended seconds, 0 where there are none. Empty: the drive did not tell.
     told: BTreeMap<(u8, Option<u16>), u32>,
 }
 
 impl TimeLimits {
-    pub(super) fn told(commands: impl IntoIterator<Item = ToldCommand>) -> Self {
-        let entry = |command: ToldCommand| ((command.operation, command.service_action), command.recommended);
-        Self { told: commands.into_iter().map(entry).collect() }
+    pub(super) fn told(commands: &SupportedCommands) -> Self {
+        let recommended = |command: &SupportedCommand| command.timeouts.map_or(0, |timeouts| timeouts.recommended);
+        let entry = |command: &SupportedCommand| ((command.operation, command.service_action), recommended(command));
+        Self { told: commands.0.iter().map(entry).collect() }
     }
 
     /// Whether the drive has an operation code; `None` when it did not tell.
@@ -91,11 +83,14 @@ fn default_seconds(command: &Command) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scsi::CommandTimeouts;
 
     const REWIND: Command = Command::Rewind { immediate: false };
 
     fn limits(operation: u8, service_action: Option<u16>, recommended: u32) -> TimeLimits {
-        TimeLimits::told([ToldCommand { operation, service_action, recommended }])
+        let timeouts = Some(CommandTimeouts { recommended, ..CommandTimeouts::default() });
+        let command = SupportedCommand { operation, service_action, cdb_length: 6, timeouts };
+        TimeLimits::told(&SupportedCommands(vec![command]))
     }
 
     #[test]

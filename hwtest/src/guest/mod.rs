@@ -141,6 +141,17 @@ impl Guest {
         self
     }
 
+    /// For the product's own chain: its binaries are those of the build that this program belongs to, their folder is `$BIN`, and the
+    /// functions of `hwtest/guest/chain.sh` stand before the script.
+    ///
+    /// # Errors
+    /// When the binaries have not been built.
+    pub fn run_chain(&self, script: &str) -> Result<Outcome, Error> {
+        let folder = binaries()?;
+        let guest = self.clone().env("BIN", folder.display().to_string()).module("fuse");
+        guest.run(&format!("{CHAIN}\n{script}"))
+    }
+
     /// Boots, runs `script` with bash, and waits for the end.
     pub fn run(&self, script: &str) -> Result<Outcome, Error> {
         self.run_shown(script, &mut std::io::sink())
@@ -251,4 +262,20 @@ fn conclude(
 
 fn panic_line(console: &str) -> Option<String> {
     console.lines().find(|line| line.contains("Kernel panic - not syncing")).map(|line| line.trim().to_owned())
+}
+
+/// What `sealtape-lab-drive` and the services are started by.
+const CHAIN: &str = include_str!("../../guest/chain.sh");
+
+/// The folder of the binaries of this build: a test stands in its `deps`, a program in it.
+fn binaries() -> Result<PathBuf, Error> {
+    let own = std::env::current_exe()
+        .map_err(|source| Error::Asked(format!("this program's own file is not known: {source}")))?;
+    let folder = own
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.join("sealtape-lab-drive").is_file() && folder.join("sealtape").is_file());
+    folder.map(std::path::Path::to_path_buf).ok_or_else(|| {
+        Error::Asked("sealtape and sealtape-lab-drive are not built: cargo build --workspace".to_owned())
+    })
 }

@@ -6,6 +6,7 @@ use sealtape_drivers::medium::Description;
 use sealtape_drivers::scsi::{
     Command, DataIn, Designator, ExtendedInquiry, Peripheral, StandardInquiry, VERSION_SPC_4, Vpd, version, vpd_page,
 };
+use sealtape_drivers::sg::VIRTUAL_DRIVE_MARK;
 use sha2::{Digest, Sha256};
 
 use super::ScsiUnit;
@@ -97,11 +98,16 @@ impl ScsiUnit {
             vpd_page::MANUFACTURER_SERIAL_NUMBER => Vpd::ManufacturerSerialNumber(presented.serial),
             vpd_page::DEVICE_IDENTIFICATION => {
                 let specific = format!("{:16}{}", presented.product, presented.serial);
-                Vpd::DeviceIdentification(vec![
+                let mut designators = vec![
                     Designator::naa(Designator::LOGICAL_UNIT, self.locally_assigned_name(&presented.serial)),
                     Designator::t10_vendor_id(&presented.vendor, &specific),
                     Designator::relative_target_port(1),
-                ])
+                ];
+                if self.options.marked_as_virtual {
+                    let mark = format!("{VIRTUAL_DRIVE_MARK}{}", self.options.name);
+                    designators.push(Designator::t10_vendor_id("SEALTAPE", &mark));
+                }
+                Vpd::DeviceIdentification(designators)
             }
             vpd_page::EXTENDED_INQUIRY => Vpd::ExtendedInquiry(ExtendedInquiry {
                 simple: true,

@@ -44,6 +44,8 @@ pub struct ScsiOptions {
     pub product: Option<String>,
     /// Serial number instead of the drive's: with the drive's own, a changer's device identifiers match this unit.
     pub serial: Option<String>,
+    /// Says in page 83h that it is a virtual drive, so that a search by serial number does not take it for the real one.
+    pub marked_as_virtual: bool,
     /// Longest block that the front end carries in one command, in bytes.
     pub largest_block: u32,
 }
@@ -51,7 +53,14 @@ pub struct ScsiOptions {
 impl ScsiOptions {
     /// A unit that presents itself as its drive does.
     pub fn as_drive(name: impl Into<String>) -> Self {
-        Self { name: name.into(), vendor: None, product: None, serial: None, largest_block: 0xff_ffff }
+        Self {
+            name: name.into(),
+            vendor: None,
+            product: None,
+            serial: None,
+            marked_as_virtual: false,
+            largest_block: 0xff_ffff,
+        }
     }
 }
 
