@@ -27,7 +27,7 @@ impl Hostile {
         let mut bytes: Vec<u8> = (0..18).map(|_| self.byte()).collect();
         // Something that is read as sense mostly, of either format, current or deferred.
         bytes[0] = 0x70 | bytes[0] & 0x83;
-        if self.byte() % 4 > 0 {
+        if !self.byte().is_multiple_of(4) {
             // What a tape drive says often.
             bytes[2] =
                 [0x00, 0x80, 0x40, 0x20, 0x03, 0x08, 0x06, 0x02, 0x0d, 0x01, 0x05, 0x43][usize::from(bytes[2] % 12)];
@@ -64,7 +64,7 @@ impl Transport for Hostile {
             }
         }
         // Opened it is, most of the time: there is more to break behind that.
-        let good = self.commands <= 6 && self.byte() % 8 > 0;
+        let good = self.commands <= 6 && !self.byte().is_multiple_of(8);
         let completion = match self.byte() % 8 {
             _ if good => Completion::GOOD,
             0..=3 => Completion::GOOD,
@@ -102,7 +102,7 @@ fn command(drive: &mut ScsiTapeDrive<Hostile>, code: u8, number: u16) {
             }
         }
         2 | 3 => drop(drive.write(&buffer)),
-        4 => drop(drive.write_filemarks(u32::from(number % 3), number % 2 == 0)),
+        4 => drop(drive.write_filemarks(u32::from(number % 3), number.is_multiple_of(2))),
         5 => {
             if let Ok(outcome) = drive.space(SpaceKind::Blocks, count)
                 && let Some((_, residue)) = outcome.stopped
@@ -119,13 +119,13 @@ fn command(drive: &mut ScsiTapeDrive<Hostile>, code: u8, number: u16) {
         12 => drop(drive.unload()),
         13 => drop(drive.medium_status()),
         14 => drop(drive.block_limits()),
-        15 => drop(drive.format_medium((number % 2 == 0).then_some(u64::from(number) << 20))),
+        15 => drop(drive.format_medium((number.is_multiple_of(2)).then_some(u64::from(number) << 20))),
         16 => drop(drive.set_programmable_early_warning(u64::from(number) << 16)),
         17 => drop(drive.read_attribute(number)),
         18 => drop(drive.write_attribute(&Attribute { id: number, format: code % 4, value: buffer })),
         _ => {
             drop(drive.test_unit_ready());
-            drop(drive.erase(number % 2 == 0));
+            drop(drive.erase(number.is_multiple_of(2)));
             let page = number as u8;
             for what in [
                 Description::LogPage { page, subpage: 0 },

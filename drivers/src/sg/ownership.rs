@@ -13,10 +13,10 @@ use super::owner_record::{OwnerRecord, RecordFile};
 use super::reservation;
 use super::st_driver::{StDriver, StHold};
 <<<<<<< HEAD
-use crate::medium::DriveError;
-=======
 use crate::medium::{DriveError, DriveErrorKind};
->>>>>>> main
+=======
+use crate::medium::DriveError;
+>>>>>>> tcmu
 
 pub use super::reservation::ReservationKey;
 

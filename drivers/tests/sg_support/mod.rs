@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sealtape_drivers::medium::{DriveError, DriveErrorKind as K, ReadOutcome, TapeDrive, Warning};
 use sealtape_drivers::scsi::{AdditionalSense, Completion, Sense, SenseKey, Status};
 use sealtape_drivers::sg::{Answer, Data, ScsiTapeDrive, Transport};
 
@@ -225,4 +226,46 @@ pub(crate) fn drive_at(object: u64) -> (ScsiTapeDrive<Script>, Script) {
     let drive = ScsiTapeDrive::open(script.clone()).unwrap();
     script.assert_done();
     (drive, script)
+}
+
+pub(crate) fn kind<R: std::fmt::Debug>(result: Result<R, DriveError>) -> K {
+    result.unwrap_err().kind
+}
+
+pub(crate) fn read_command(length: u32) -> [u8; 6] {
+    let [_, a, b, c] = length.to_be_bytes();
+    [0x08, 0, a, b, c, 0]
+}
+
+pub(crate) fn write_command(length: u32) -> [u8; 6] {
+    let [_, a, b, c] = length.to_be_bytes();
+    [0x0a, 0, a, b, c, 0]
+}
+
+/// A drive that has read a filemark: settled, at object 6.
+pub(crate) fn reading() -> (ScsiTapeDrive<Script>, Script) {
+    let (mut drive, script) = drive_at(5);
+    script.expect(settling());
+    script.expect([on(&read_command(16)).says(filemark(16))]);
+    assert_eq!(drive.read(&mut [0; 16]).unwrap(), ReadOutcome::Filemark);
+    script.assert_done();
+    (drive, script)
+}
+
+/// A drive that has written a block of 4 bytes: settled, at object 7.
+pub(crate) fn writing() -> (ScsiTapeDrive<Script>, Script) {
+    let (mut drive, script) = reading();
+    script.expect([position(0, 6), on(&write_command(4)).takes(b"ABCD")]);
+    assert_eq!(drive.write(b"ABCD").unwrap(), Warning::None);
+    script.assert_done();
+    (drive, script)
+}
+
+/// LOCATE(16).
+pub(crate) fn locate(partition: Option<u8>, object: u64) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = 0x92;
+    (cdb[1], cdb[3]) = (if partition.is_some() { 2 } else { 0 }, partition.unwrap_or(0));
+    cdb[4..12].copy_from_slice(&object.to_be_bytes());
+    cdb
 }
