@@ -12,11 +12,7 @@ use super::link::Link;
 use super::owner_record::{OwnerRecord, RecordFile};
 use super::reservation;
 use super::st_driver::{StDriver, StHold};
-<<<<<<< HEAD
 use crate::medium::{DriveError, DriveErrorKind};
-=======
-use crate::medium::DriveError;
->>>>>>> tcmu
 
 pub use super::reservation::ReservationKey;
 
@@ -108,7 +104,8 @@ impl<T: Transport> Ownership<T> {
                 "the drive has no persistent reservations: other initiators are not kept off; see to it in the fabric's zoning".into(),
             ),
             // It is reserved by nobody else, and does not let itself be reserved: a backup is not to fail for that.
-            Err(OwnershipError::Drive(error)) if error.kind != DriveErrorKind::Transport => owner.missing.push(format!(
+            Err(OwnershipError::Drive(error))
+                if !matches!(error.kind, DriveErrorKind::Transport | DriveErrorKind::ReservationConflict) => owner.missing.push(format!(
                 "the drive takes no persistent reservation ({error}): other initiators are not kept off; see to it in the fabric's zoning"
             )),
             Err(error) => return Err(error),
