@@ -1,4 +1,6 @@
 //! The front end behind `target_core_user` in a real kernel: null tapes under `st` and `sg`, killed, suspended, reset and removed.
+//!
+//! `SEALTAPE_TEST_GUEST=qemu` runs it all with Debian's own kernel, many times slower.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -35,8 +37,18 @@ nothing_left() {
 attention() { sg_turs -v "$1" 2>&1 | grep -q 'Unit Attention'; }
 "#;
 
+/// The kind of guest that was asked for, and the time limit for it.
+fn guest(limit: u64) -> (Guest, u64) {
+    if std::env::var("SEALTAPE_TEST_GUEST").is_ok_and(|kind| kind == "qemu") {
+        (Guest::qemu(), limit * 5)
+    } else {
+        (Guest::uml(), limit)
+    }
+}
+
 fn pass(limit: u64, script: &str) -> String {
-    let mut guest = Guest::uml().env("NULL", env!("CARGO_BIN_EXE_sealtape-lab-null"));
+    let (guest, limit) = guest(limit);
+    let mut guest = guest.env("NULL", env!("CARGO_BIN_EXE_sealtape-lab-null"));
     for module in ["st", "sg", "target_core_user", "tcm_loop"] {
         guest = guest.module(module);
     }
@@ -285,12 +297,43 @@ fn slow_commands_are_waited_for_and_removal_ends_a_writer() {
 }
 
 #[test]
+fn a_link_of_somebody_else_keeps_the_unit() {
+    pass(
+        120,
+        r#"
+        serve a.log a
+        other=$target/loopback/naa.5001405000000001
+        mkdir -p $other/tpgt_1/lun/lun_0
+        echo naa.5001405000000002 >$other/tpgt_1/nexus
+        ln -s $target/core/user_5773/a $other/tpgt_1/lun/lun_0/theirs
+        sg=/dev/$(ls /sys/class/scsi_device/$(cat $other/tpgt_1/address):0/device/scsi_generic)
+        sg_turs $sg || die "not there for the other"
+        kill $service; wait $service && die "stopped without a word"
+        grep -q 'still linked at .*naa.5001405000000001' a.log || die "the link is not named"
+        ls $target/loopback | grep -q naa.35ea17a9e && die "our own link is left"
+        "$NULL" clean >clean.txt 2>&1 && die "clean removed it"
+        grep -q 'still linked at .*theirs' clean.txt || die "$(cat clean.txt)"
+        grep -q 'removed \[\], served \[\]' clean.txt || die "$(cat clean.txt)"
+        [ -L $other/tpgt_1/lun/lun_0/theirs ] || die "what is not ours was removed"
+        # Neither lost nor hanging: the next service takes it over, and the other has it still.
+        serve a.log a
+        attention $sg || die "no attention for the other"
+        sg_turs $sg || die "not ready for the other"
+        rm $other/tpgt_1/lun/lun_0/theirs
+        rmdir $other/tpgt_1/lun/lun_0 $other/tpgt_1 $other
+        stop TERM
+        nothing_left
+        "#,
+    );
+}
+
+#[test]
 fn missing_modules_are_named() {
     let null = env!("CARGO_BIN_EXE_sealtape-lab-null");
-    let outcome = Guest::uml().env("NULL", null).run("\"$NULL\" serve a").unwrap_or_else(|error| panic!("{error}"));
+    let outcome = guest(0).0.env("NULL", null).run("\"$NULL\" serve a").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(outcome.exit_code, 1);
     assert!(outcome.output.contains("modprobe target_core_user tcm_loop"), "{}", outcome.output);
-    let guest = Guest::uml().env("NULL", null).module("target_core_user");
+    let guest = guest(0).0.env("NULL", null).module("target_core_user");
     let script = "\"$NULL\" serve a; echo $?; ls /sys/kernel/config/target/core";
     let outcome = guest.run(script).unwrap_or_else(|error| panic!("{error}"));
     assert!(outcome.output.contains("no tcm_loop") && outcome.output.ends_with("1\nalua\n"), "{}", outcome.output);

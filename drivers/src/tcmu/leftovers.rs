@@ -30,9 +30,11 @@ pub fn remove_leftovers(hba: u32, keep: impl Fn(&str) -> bool) -> Result<Leftove
         match configfs::read(&path.join("attrib/dev_config")) {
             Ok(mark) if unit_of(&mark) == Some(&name) && !keep(&name) => match remove(hba, &name, &mark) {
                 Ok(failures) => {
-                    tracing::info!(unit = name, "what was left of a virtual drive is removed");
-                    found.removed.push(name);
                     found.failures.extend(failures);
+                    if !path.exists() {
+                        tracing::info!(unit = name, "what was left of a virtual drive is removed");
+                        found.removed.push(name);
+                    }
                 }
                 Err(TcmuError::Served { .. }) => found.served.push(name),
                 Err(error) => found.failures.push(error),
