@@ -137,6 +137,10 @@ pub struct SealedTape {
     pub(super) write_blocked: Option<DriveError>,
     pub(super) host_synchronous: bool,
     pub(super) host_prevents_removal: bool,
+    /// How many bytes before early warning the host wants to hear of it; 0: not at all.
+    pub(super) host_early_warning: u64,
+    /// The drive warns before the window could run over the end; otherwise every record is waited for.
+    pub(super) warned_early: bool,
     pub(super) catalogue_behind: bool,
     pub(super) unsynchronised_objects: u64,
     /// When the host's last record was taken.
@@ -175,6 +179,8 @@ impl SealedTape {
             write_blocked,
             host_synchronous: false,
             host_prevents_removal: false,
+            host_early_warning: 0,
+            warned_early: false,
             catalogue_behind: false,
             unsynchronised_objects: 0,
             last_write: None,
@@ -263,7 +269,7 @@ impl SealedTape {
     pub fn set_buffered(&mut self, buffered: bool) -> Result<(), DriveError> {
         self.settle()?;
         self.host_synchronous = !buffered;
-        self.pipeline.set_synchronous(self.host_synchronous);
+        self.pipeline.set_synchronous(self.host_synchronous || !self.warned_early);
         Ok(())
     }
 
@@ -309,7 +315,7 @@ impl SealedTape {
             loaded.latch.never_write(format!("drive {}: the cartridge is write protected", self.name));
         }
         self.loaded = Some(loaded);
-        let identified = self.prepare_early_warning().and_then(|()| self.identify_partition(0));
+        let identified = self.prepare_early_warning().and_then(|_| self.identify_partition(0));
         if identified.is_err() {
             // Half known is not loaded: a tape of which nothing was read must not look like an empty one.
             self.loaded = None;
@@ -319,14 +325,16 @@ impl SealedTape {
 
     /// Early warning has to come before the window can run over the end of the medium; where it cannot be had, the
     /// unit goes without write-behind.
-    fn prepare_early_warning(&mut self) -> Result<(), DriveError> {
+    pub(super) fn prepare_early_warning(&mut self) -> Result<bool, DriveError> {
         let margin = 2 * (self.options.window.bytes as u64 + self.max_plain_of(u32::MAX) as u64) + 1;
+        let margin = margin.max(self.host_early_warning);
         let warned = self.drive().set_programmable_early_warning(margin)?;
         if !warned {
             tracing::warn!(drive = %self.name, "no programmable early warning: every record is waited for");
         }
+        self.warned_early = warned;
         self.pipeline.set_synchronous(self.host_synchronous || !warned);
-        Ok(())
+        Ok(warned)
     }
 
     pub(super) fn max_plain_of(&self, drive_maximum: u32) -> u32 {

@@ -231,7 +231,12 @@ impl LogicalUnit for ScsiUnit {
 
     fn reset(&mut self) {
         // What a reset does to a drive (SAM-5 6.3.3): prevention ends, mode parameters return, and the host hears of it.
-        self.mode = ModeState::default();
+        let before = std::mem::take(&mut self.mode);
+        if before.programmable_early_warning_mb != 0
+            && let Err(error) = self.drive.set_programmable_early_warning(0)
+        {
+            tracing::warn!(drive = %self.options.name, %error, "after a reset, the programmable early warning stays");
+        }
         self.attention(AdditionalSense::BUS_DEVICE_RESET);
         if std::mem::take(&mut self.removal_prevented)
             && let Err(error) = self.drive.prevent_removal(false)
