@@ -173,6 +173,10 @@ pub struct DriveConfig {
     /// How hosts reach it.
     #[serde(default)]
     pub front_end: FrontEnd,
+    /// With `front_end = "tcmu"`: whether the virtual drive appears in this kernel (`/dev/nstN`). One that is exported to another host
+    /// only, over iSCSI or Fibre Channel, does not, and carries blocks above 1 MiB.
+    #[serde(default = "yes")]
+    pub local: bool,
     /// With `front_end = "tcmu"`: the serial number that the virtual drive says. Default: the drive's own, so that a changer's device identifiers match it.
     #[serde(default)]
     pub virtual_serial: Option<String>,
@@ -299,6 +303,10 @@ impl CompressionName {
 pub enum ClearReads {
     /// Refused.
     Refuse,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_keyd_state() -> PathBuf {
@@ -429,8 +437,8 @@ fn check_device(drive: &DriveConfig) -> Result<(), String> {
             ));
         }
     }
-    if drive.virtual_serial.is_some() && drive.front_end != FrontEnd::Tcmu {
-        return Err(format!("drive \"{name}\": virtual_serial belongs to front_end = \"tcmu\""));
+    if (drive.virtual_serial.is_some() || !drive.local) && drive.front_end != FrontEnd::Tcmu {
+        return Err(format!("drive \"{name}\": virtual_serial and local belong to front_end = \"tcmu\""));
     }
     Ok(())
 }

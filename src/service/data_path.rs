@@ -27,10 +27,35 @@ use crate::unit::st::{StNode, StOptions};
 use crate::unit::{self, LabelRequest, SealedTape, UnitOptions, UnitStatus, UnsynchronisedMark};
 use crate::volume::Access;
 
+/// What the kernel's own SCSI layer carries in one command: 256 segments of a page (field notes 2). `st` refuses a drive that promises more.
+const LONGEST_LOCAL_BLOCK: u32 = 1 << 20;
+
+/// Longest data of one command of a virtual SCSI drive.
+fn longest_transfer(drive: &DriveConfig) -> anyhow::Result<u32> {
+    let configured = u32::try_from(drive.max_block.0)?.min(0xff_ffff);
+    Ok(if drive.local { configured.min(LONGEST_LOCAL_BLOCK) } else { configured })
+}
+
+/// A virtual SCSI drive to be served.
+pub struct VirtualUnit {
+    /// The drive's name.
+    pub name: String,
+    /// The serial number of the drive below.
+    pub serial: String,
+    /// Longest data of one command, in bytes.
+    pub max_transfer: u32,
+    /// Whether it is linked to this kernel.
+    pub local: bool,
+    /// What it does.
+    pub unit: SharedUnit,
+}
+
 /// One drive: the raw one, the sealed unit over it, and what hosts reach it by.
 struct Drive {
     name: String,
     back_end: BackEnd,
+    local: bool,
+    max_transfer: u32,
     raw: RawDrive,
     ownership: Mutex<Option<DriveOwnership>>,
     unit: SharedDrive<SealedTape>,
@@ -88,17 +113,20 @@ impl Drives {
         nodes.collect()
     }
 
-    /// What the TCMU front end serves: name, serial number and unit.
-    pub fn units(&self) -> Vec<(String, String, SharedUnit)> {
+    /// What the TCMU front end serves.
+    pub fn units(&self) -> Vec<VirtualUnit> {
         let units = self.drives.iter().filter_map(|drive| match &drive.front {
             Front::Nodes(_) => None,
-            Front::Scsi(unit) => {
-                let serial = lock(&drive.seen)
-                    .identity
-                    .as_ref()
-                    .map_or_else(|| drive.name.clone(), |identity| identity.serial.clone());
-                Some((drive.name.clone(), serial, unit.clone()))
-            }
+            Front::Scsi(unit) => Some(VirtualUnit {
+                name: drive.name.clone(),
+                serial: match &lock(&drive.seen).identity {
+                    Some(identity) => identity.serial.clone(),
+                    None => drive.name.clone(),
+                },
+                max_transfer: drive.max_transfer,
+                local: drive.local,
+                unit: unit.clone(),
+            }),
         });
         units.collect()
     }
@@ -171,7 +199,13 @@ impl Drive {
             }
             FrontEnd::Tcmu => {
                 let serial = drive.virtual_serial.clone();
-                let options = ScsiOptions { serial, marked_as_virtual: true, ..ScsiOptions::as_drive(name.clone()) };
+                let largest_block = longest_transfer(drive)?;
+                let options = ScsiOptions {
+                    serial,
+                    largest_block,
+                    marked_as_virtual: true,
+                    ..ScsiOptions::as_drive(name.clone())
+                };
                 Front::Scsi(SharedUnit::new(ScsiUnit::new(Box::new(unit.clone()), options)))
             }
         };
@@ -179,6 +213,8 @@ impl Drive {
         Ok(Self {
             name,
             back_end: drive.back_end,
+            local: drive.local,
+            max_transfer: longest_transfer(drive)?,
             raw,
             ownership: Mutex::new(ownership),
             unit,

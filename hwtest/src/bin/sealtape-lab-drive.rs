@@ -12,7 +12,7 @@ use sealtape::unit::scsi::{ScsiOptions, ScsiUnit};
 use sealtape_drivers::image::faults::{FaultPlan, FaultyDrive};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, OpenMode, create};
 use sealtape_drivers::medium::{DriveIdentity, TapeDrive};
-use sealtape_drivers::tcmu::{Lun, Server, UnitConfig};
+use sealtape_drivers::tcmu::{Server, UnitConfig};
 
 /// Play a real tape drive in the guest lab, in the clear, from a cartridge's image
 #[derive(Parser)]
@@ -81,8 +81,7 @@ fn serve(arguments: &Arguments) -> Result<()> {
     let largest_block = u32::try_from(config.max_transfer)?;
     let options = ScsiOptions { largest_block, ..ScsiOptions::as_drive(&arguments.name) };
     let unit = ScsiUnit::new(Box::new(FaultyDrive::new(drive, plan)), options);
-    let server = Server::start(&config, Box::new(unit))?;
-    let lun = Lun::link(&server)?;
+    let (server, lun) = Server::start_linked(&config, Box::new(unit))?;
     let devices = lun.host_devices()?;
     let (generic, tape) = (devices.generic.unwrap_or_default(), devices.tape.unwrap_or_default());
     println!("ready {} sg=/dev/{generic} st=/dev/n{tape}", lun.address());
