@@ -2,30 +2,33 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sealtape_drivers::fuse::{DriveNodes, NodePaths};
 use sealtape_drivers::image::OpenMode;
 use sealtape_drivers::medium::{
-    DriveError, DriveErrorKind, DriveIdentity, MediumStatus, MediumType, Position, SharedDrive, TapeDrive,
+    DriveError, DriveErrorKind, DriveIdentity, MediumStatus, Position, SharedDrive, TapeDrive,
 };
 use sealtape_kms::client::DataPathClient;
 
 use super::config::{BackEnd, Config, DriveConfig, FrontEnd};
+use super::drive_status::{medium_status, read_only, volume_status};
 use super::front::Front;
 use super::key_authority::KeyAuthority;
 use super::raw_drive::{DriveOwnership, RawDrive};
 use super::verify;
 use crate::control::{
-    ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Medium,
-    MediumKind, Nodes, Notice, Observer, Overwrite, PartitionLabelled, PositionStatus, Progress, ProgressUnit,
-    VerifyReport, Volume, Window,
+    ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Nodes,
+    Notice, Observer, Overwrite, PartitionLabelled, PositionStatus, Progress, ProgressUnit, VerifyReport, Window,
 };
 use crate::pipeline::{SealPool, WindowLimits};
 use crate::unit::scsi::{ScsiOptions, ScsiUnit, SharedUnit};
 use crate::unit::st::{StNode, StOptions};
 use crate::unit::{self, LabelRequest, SealedTape, UnitOptions, UnitStatus, UnsynchronisedMark};
 use crate::volume::Access;
+
+/// How long an operator's command waits for one of the host's.
+const LONGEST_COMMAND_WAITED_FOR: Duration = Duration::from_secs(3);
 
 /// What the kernel's own SCSI layer carries in one command: 256 segments of a page (field notes 2). `st` refuses a drive that promises more.
 const LONGEST_LOCAL_BLOCK: u32 = 1 << 20;
@@ -235,22 +238,32 @@ impl Drive {
         self.done(self.unsynchronised_host().and_then(|()| self.front.idle_medium(&self.name, || serve(self))))
     }
 
-    /// A virtual SCSI drive has no "open": what shows that a backup is running is what it has not synchronised yet.
+    /// A virtual SCSI drive has no "open": what shows that a backup is running is what it has not synchronised yet. A command that is
+    /// being executed is waited for, a moment long.
     fn unsynchronised_host(&self) -> Result<(), ControlError> {
         let Front::Scsi(_) = &self.front else { return Ok(()) };
-        let unsynchronised = match self.unit.try_lock() {
-            Some(unit) if unit.status().write_blocked.is_some() => 0,
-            Some(unit) => unit.status().unsynchronised_objects,
-            None => 1, // A command is being executed.
+        let begun = Instant::now();
+        let status = loop {
+            match self.unit.try_lock() {
+                Some(unit) => break Some(unit.status()),
+                None if begun.elapsed() > LONGEST_COMMAND_WAITED_FOR => break None,
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
         };
-        match unsynchronised {
-            0 => Ok(()),
-            _ => Err(ControlError::new(
-                ErrorCode::Busy,
-                format!("drive {}: the host is writing", self.name),
-                "wait until the backup program has written its filemark or rewound, or stop it there (mt rewind)",
-            )),
-        }
+        let what = match status {
+            None => "the host's command is still being executed".to_owned(),
+            // Those are lost already, and the host has been told or will be.
+            Some(status) if status.write_blocked.is_some() => return Ok(()),
+            Some(status) => match status.unsynchronised_objects {
+                0 => return Ok(()),
+                count => format!("the host is writing; {count} records or filemarks are not synchronised"),
+            },
+        };
+        Err(ControlError::new(
+            ErrorCode::Busy,
+            format!("drive {}: {what}", self.name),
+            "wait until the backup program has written its filemark or rewound, or stop it and rewind (mt rewind)",
+        ))
     }
 
     fn done<R>(&self, result: Result<Result<R, ControlError>, ControlError>) -> Result<R, ControlError> {
@@ -487,55 +500,6 @@ impl Drive {
             last_error,
         }
     }
-}
-
-fn medium_status(medium: &MediumStatus, unit: Option<&UnitStatus>) -> Medium {
-    let kind = match medium.medium_type {
-        MediumType::Cleaning => MediumKind::Cleaning,
-        MediumType::Firmware => MediumKind::Firmware,
-        MediumType::Data | MediumType::Worm => match unit.and_then(|unit| unit.beginning) {
-            Some(unit::Beginning::Blank) => MediumKind::Blank,
-            Some(unit::Beginning::Clear) => MediumKind::Clear,
-            Some(unit::Beginning::Sealed) => MediumKind::Sealed,
-            Some(unit::Beginning::Unreadable) | None => MediumKind::Unreadable,
-        },
-    };
-    Medium {
-        kind,
-        worm: medium.medium_type == MediumType::Worm,
-        write_protected: medium.write_protected,
-        partitions: medium.partitions,
-        capacity_bytes: medium.capacity_bytes,
-        remaining_bytes: medium.remaining_bytes,
-        serial: medium.serial.clone(),
-    }
-}
-
-fn volume_status(unit: &UnitStatus) -> Option<Volume> {
-    let label = unit.label.as_ref()?;
-    Some(Volume {
-        uuid: label.volume,
-        label: label.label.clone(),
-        barcode: label.barcode.clone(),
-        pool: None,
-        partition: unit.position.map_or(0, |position| position.partition),
-        generation: unit.generation.map(|generation| generation.number),
-        key_id: unit.generation.map(|generation| generation.key_id),
-        suite: unit.generation.map(|generation| generation.suite.to_string()),
-    })
-}
-
-fn read_only(unit: &UnitStatus, name: &str) -> Option<Notice> {
-    let (message, mend) = match unit.access.as_ref()? {
-        Access::ReadWrite => return None,
-        Access::ReadOnly(reason) => {
-            (reason, format!("unload the volume, or acknowledge what was refused: sealtape volume acknowledge {name}"))
-        }
-        Access::None(reason) => {
-            (reason, format!("see the reason; then unload and load again: sealtape volume unload {name}"))
-        }
-    };
-    Some(Notice { message: message.clone(), mend })
 }
 
 impl DataPath for Drives {

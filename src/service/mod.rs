@@ -3,6 +3,7 @@
 pub mod config;
 pub mod daemon;
 pub mod data_path;
+mod drive_status;
 mod front;
 pub mod home;
 pub mod key_authority;
