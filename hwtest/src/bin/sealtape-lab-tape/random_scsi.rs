@@ -63,7 +63,11 @@ impl Drive {
             true => self.command(&command, Data::None)?,
             false => self.command(&command, Data::In(&mut buffer))?,
         };
-        buffer.truncate(answer.transferred);
+        // The kernel's target takes "no data at all" for "all of it" (no residue); the buffer is then what `sg` used before.
+        let incorrect_length = answer.completion.sense.is_some_and(|sense| sense.flags.incorrect_length);
+        let some = answer.completion.status == Status::GOOD
+            || if fixed { answer.transferred < buffer.len() } else { incorrect_length };
+        buffer.truncate(if some { answer.transferred } else { 0 });
         Ok((answer, buffer))
     }
 
