@@ -23,6 +23,9 @@ struct Arguments {
     /// Make the image first, with this capacity in MiB
     #[arg(long, value_name = "MIB")]
     create: Option<u64>,
+    /// A cartridge that is made has a second partition of this size in MiB, taken from its capacity
+    #[arg(long, value_name = "MIB", requires = "create")]
+    second_partition: Option<u64>,
     /// Name of the unit
     #[arg(long, default_value = "lab")]
     name: String,
@@ -59,7 +62,11 @@ fn serve(arguments: &Arguments) -> Result<()> {
     let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     stop.thread_block()?;
     if let Some(mebibytes) = arguments.create {
-        let options = CreateOptions { barcode: arguments.barcode.clone(), ..CreateOptions::new(mebibytes << 20) };
+        let options = CreateOptions {
+            barcode: arguments.barcode.clone(),
+            second_partition: arguments.second_partition.map(|mebibytes| mebibytes << 20),
+            ..CreateOptions::new(mebibytes << 20)
+        };
         create(&arguments.image, &options).with_context(|| arguments.image.display().to_string())?;
     }
     let identity = DriveIdentity {
