@@ -5,3 +5,4 @@
 
 pub mod guest;
 mod sys;
+pub mod tape;
