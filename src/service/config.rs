@@ -16,6 +16,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
+use sealtape_kms::protocol::{BarcodePattern, PoolPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -233,6 +234,25 @@ pub struct PoolConfig {
     pub barcode_on_medium: bool,
     /// What reading a medium in the clear does.
     pub clear_reads: ClearReads,
+    /// Whether blank cartridges whose barcode is one of `barcodes` are labelled when they are loaded.
+    pub auto_label: bool,
+    /// The barcodes of this pool's cartridges, as `"PREFIX*"`.
+    pub barcodes: Option<BarcodePattern>,
+}
+
+impl PoolConfig {
+    /// As the key authority knows it.
+    pub fn policy(&self, name: &str) -> PoolPolicy {
+        PoolPolicy {
+            name: name.to_owned(),
+            suite: self.suite.number(),
+            compression: self.compression.number(),
+            key_on_medium: self.key_on_medium,
+            label_on_medium: self.label_on_medium,
+            barcode_on_medium: self.barcode_on_medium,
+            auto_label: self.barcodes.clone().filter(|_| self.auto_label),
+        }
+    }
 }
 
 impl Default for PoolConfig {
@@ -244,6 +264,8 @@ impl Default for PoolConfig {
             label_on_medium: false,
             barcode_on_medium: false,
             clear_reads: ClearReads::Refuse,
+            auto_label: false,
+            barcodes: None,
         }
     }
 }
@@ -327,7 +349,7 @@ struct ConfigFile {
     #[serde(default, rename = "drive")]
     drives: Vec<Spanned<DriveConfig>>,
     #[serde(default, rename = "pool")]
-    pools: BTreeMap<PoolName, PoolConfig>,
+    pools: BTreeMap<PoolName, Spanned<PoolConfig>>,
 }
 
 fn no_data_path() -> Spanned<DataPathConfig> {
@@ -390,7 +412,15 @@ impl Config {
             }
             drives.push(drive);
         }
-        Ok(Self { home, file, keyd: written.keyd, data_path, drives, pools: written.pools })
+        let mut pools = BTreeMap::new();
+        for (name, pool) in written.pools {
+            if pool.as_ref().auto_label && pool.as_ref().barcodes.is_none() {
+                let what = format!("auto_label of pool \"{name}\" needs barcodes, as in barcodes = \"BK*\"");
+                return Err(refuse(pool.span(), what));
+            }
+            pools.insert(name, pool.into_inner());
+        }
+        Ok(Self { home, file, keyd: written.keyd, data_path, drives, pools })
     }
 
     /// The folder of the nodes.

@@ -11,10 +11,11 @@ use sealtape_drivers::medium::{
 };
 use sealtape_kms::client::DataPathClient;
 
+use super::barcode::BarcodeReader;
 use super::config::{BackEnd, Config, DriveConfig, FrontEnd};
 use super::drive_status::{medium_status, read_only, volume_status};
 use super::front::Front;
-use super::key_authority::KeyAuthority;
+use super::key_authority::{KeyAuthority, SharedCartridge};
 use super::raw_drive::{DriveOwnership, RawDrive};
 use super::verify;
 use crate::control::{
@@ -65,6 +66,7 @@ struct Drive {
     front: Front,
     paths: Mutex<Option<Nodes>>,
     seen: Mutex<Seen>,
+    cartridge: SharedCartridge,
     limits: WindowLimits,
 }
 
@@ -192,7 +194,12 @@ impl Drive {
             max_block: u32::try_from(drive.max_block.0)?,
         };
         let mark = UnsynchronisedMark::at(config.data_path_state().join(format!("{name}.unsynchronised")));
-        let keys = Box::new(KeyAuthority::new(client));
+        let barcodes = match drive.back_end {
+            BackEnd::Image => BarcodeReader::default(),
+            BackEnd::Scsi => BarcodeReader::of_drive(identity.serial.clone()),
+        };
+        let cartridge = SharedCartridge::default();
+        let keys = Box::new(KeyAuthority::new(client, barcodes, Arc::clone(&cartridge)));
         let unit = SealedTape::new(name.clone(), raw.boxed(), keys, pool, options, mark)?;
         let unit = SharedDrive::new(unit);
         let front = match drive.front_end {
@@ -224,6 +231,7 @@ impl Drive {
             front,
             paths: Mutex::new(None),
             seen: Mutex::new(seen),
+            cartridge,
             limits,
         })
     }
@@ -465,7 +473,7 @@ impl Drive {
                     seen.medium.as_ref().and_then(|medium| medium.barcode.clone().or_else(|| medium.serial.clone()))
                 }
             },
-            medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit)),
+            medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit, &lock(&self.cartridge))),
             volume: unit.and_then(volume_status),
             position: unit.and_then(|unit| {
                 let position = unit.position?;

@@ -1,12 +1,13 @@
 //! What an operator is told of a unit and its medium, in the terms of the control protocol.
 
 use sealtape_drivers::medium::{MediumStatus, MediumType};
+use sealtape_kms::protocol::Cartridge;
 
 use crate::control::{Medium, MediumKind, Notice, Volume};
 use crate::unit::{self, UnitStatus};
 use crate::volume::Access;
 
-pub(super) fn medium_status(medium: &MediumStatus, unit: Option<&UnitStatus>) -> Medium {
+pub(super) fn medium_status(medium: &MediumStatus, unit: Option<&UnitStatus>, cartridge: &Cartridge) -> Medium {
     let kind = match medium.medium_type {
         MediumType::Cleaning => MediumKind::Cleaning,
         MediumType::Firmware => MediumKind::Firmware,
@@ -25,6 +26,7 @@ pub(super) fn medium_status(medium: &MediumStatus, unit: Option<&UnitStatus>) ->
         capacity_bytes: medium.capacity_bytes,
         remaining_bytes: medium.remaining_bytes,
         serial: medium.serial.clone(),
+        barcode: cartridge.barcode.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The services' edges: home folder, configuration, sizes.
 
+mod barcode;
 pub mod config;
 pub mod daemon;
 pub mod data_path;
