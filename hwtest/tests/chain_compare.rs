@@ -154,3 +154,51 @@ fn mt_moves_and_reports_as_on_a_drive() {
         exit 0
     "#);
 }
+
+#[test]
+fn two_partitions_are_as_on_a_drive() {
+    run(r#"
+        cd /dev/shm && target_modules && raw_drive --create 256 --second-partition 64 --barcode LAB002L8 && found && services
+        "$BIN/sealtape" volume load drive0 && "$BIN/sealtape" volume label drive0 T2 --partitions 2 || fail "label: $(cat run.log)"
+        wait_for sg_turs $NSTSG || fail "not ready"
+        twin --create 256 --second-partition 64
+        head -c 1000000 /dev/urandom >first
+        head -c 700000 /dev/urandom >second
+        both "mt -f @ stsetoptions can-partitions"
+        expect "exit 0"
+        both "dd if=first of=@ bs=65536 status=noxfer"
+        both "mt -f @ setpartition 1"
+        expect "partition=1"
+        both "dd if=second of=@ bs=10000 status=noxfer"
+        both "dd if=second of=@ bs=10000 count=3 status=noxfer"
+        both "mt -f @ partseek 1 3"
+        both "read_tape @ bs=65536 count=1"
+        both "mt -f @ partseek 0 5"
+        expect "partition=0"
+        both "read_tape @ bs=65536 count=1 && cmp read-\$ROUND <(dd if=first bs=65536 skip=5 count=1 status=none)"
+        expect "exit 0"
+        both "mt -f @ setpartition 1"
+        both "mt -f @ rewind"
+        both "read_tape @ bs=65536 && cmp read-\$ROUND second"
+        expect "exit 0"
+        both "mt -f @ eod"
+        both "mt -f @ bsf 2"
+        both "mt -f @ setpartition 2" # There is none.
+        expect "exit 2"
+        both "mt -f @ partseek 1 999"
+        both "mt -f @ setpartition 0"
+        both "mt -f @ rewind"
+        both "read_tape @ bs=65536 && cmp read-\$ROUND first"
+        expect "exit 0"
+        compared 19
+        # The same commands without st between.
+        for seed in 4 5; do
+            "$BIN/sealtape-lab-tape" random-scsi $TWINSG --seed $seed --commands 500 >random.twin || fail "the twin"
+            "$BIN/sealtape-lab-tape" random-scsi $NSTSG --seed $seed --commands 500 >random.virtual || fail "the virtual drive"
+            diff random.twin random.virtual >difference || fail "seed $seed: $(head -20 difference)"
+            grep -c 'partition: 1' random.virtual || fail "never in partition 1"
+        done
+        stop_services && stop_twin && stop_raw_drive
+        exit 0
+    "#);
+}

@@ -38,7 +38,7 @@ fn any_sequence_of_commands_has_the_same_status_sense_residue_and_data() {
             wc -l <random.virtual
             cat random.virtual >>all
         done
-        for met in FILEMARK EOM ILI 'BLANK CHECK' 'ILLEGAL' 'END_OF_DATA' 'INFORMATION=-'; do
+        for met in FILEMARK EOM ILI 'BLANK CHECK' 'ILLEGAL' '00h/05h' '00h/04h' 'INFORMATION=-'; do
             echo "met $met: $(grep -c -- "$met" all)"
         done
         stop_services && stop_twin && stop_raw_drive

@@ -137,6 +137,10 @@ fn one(drive: &mut Drive, sequence: &mut Sequence, largest: u32) -> Result<Strin
 }
 
 fn write(drive: &mut Drive, sequence: &mut Sequence, largest: u32) -> Result<String> {
+    // Each write ends the tape behind it: most append, so that there is something to move over.
+    if sequence.chance(4, 5) {
+        drive.command(&Command::Space6 { code: 3, count: 0 }, Data::None)?;
+    }
     let fixed = drive.block_length != 0 && sequence.chance(3, 4);
     let length = if fixed { sequence.below(6) } else { sequence.block_length(largest) };
     let bytes = if fixed { length * drive.block_length } else { length };
@@ -156,8 +160,8 @@ fn motion(sequence: &mut Sequence) -> Command {
     let object = u64::from(sequence.below(50));
     let partition = sequence.one_of(None, &[None, None, Some(0), Some(1)]);
     match sequence.below(40) {
-        0..8 => Command::WriteFilemarks6 { immediate: sequence.chance(1, 3), count: sequence.below(3) },
-        8..16 => Command::Space6 { code: sequence.one_of(0, &[0, 1, 1, 3]), count },
+        0..4 => Command::WriteFilemarks6 { immediate: sequence.chance(1, 3), count: sequence.below(3) },
+        4..16 => Command::Space6 { code: sequence.one_of(0, &[0, 1, 1, 3]), count },
         16..19 => Command::Space16 { code: sequence.one_of(0, &[1, 3]), count: i64::from(count) },
         19 => Command::Space6 { code: sequence.one_of(2, &[4, 5, 7]), count },
         20 => Command::Space16 { code: 0, count: sequence.one_of(i64::MIN, &[i64::MAX, i64::MIN + 1, 1 << 33]) },
@@ -172,7 +176,7 @@ fn motion(sequence: &mut Sequence) -> Command {
         }
         30..32 => Command::Rewind { immediate: false },
         32..36 => Command::TestUnitReady,
-        36 => Command::Erase6 { immediate: false, long: sequence.chance(1, 2) },
+        36 if sequence.chance(1, 4) => Command::Erase6 { immediate: false, long: sequence.chance(1, 2) },
         _ => {
             let fixed = sequence.chance(1, 4);
             let length = if fixed { sequence.below(4) } else { sequence.block_length(65536) };

@@ -44,7 +44,13 @@ fn next(sequence: &mut Sequence) -> Vec<Step> {
         0..28 => vec![Step::Read(if sequence.chance(1, 2) { LARGEST as usize } else { length })],
         28..52 => {
             let seed = sequence.next();
-            vec![Step::Write(length, seed)]
+            // Each write ends the tape behind it: most append, so that there is something to move over.
+            let mut steps = vec![Step::Operation(END_OF_DATA, 1)];
+            if sequence.chance(1, 5) {
+                steps.clear();
+            }
+            steps.push(Step::Write(length, seed));
+            steps
         }
         52..60 => operation(FILEMARKS, few - 1),
         60..66 => operation(FORWARD_FILE, few),
