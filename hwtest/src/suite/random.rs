@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use sealtape_drivers::medium::model::{ModelOptions, ModelTape};
-use sealtape_drivers::medium::{Position, ReadOutcome, TapeDrive};
+use sealtape_drivers::medium::{Position, ReadOutcome, SpaceKind, TapeDrive};
 
 use super::bench::{Bench, Drive};
 use super::random_commands::{Command, Outcome, Random};
@@ -94,6 +94,16 @@ fn name(command: Command) -> &'static str {
     }
 }
 
+/// With the direction, in which drives differ.
+fn kind_of(command: Command) -> String {
+    match command {
+        Command::Space { kind: SpaceKind::EndOfData, .. } => "SPACE to the end of data".to_owned(),
+        Command::Space { kind, count } if count < 0 => format!("SPACE backward over {kind:?}"),
+        Command::Space { kind, .. } => format!("SPACE over {kind:?}"),
+        other => name(other).to_owned(),
+    }
+}
+
 /// Compares what came of a command, and where both stand then.
 fn compare(
     number: u64,
@@ -105,7 +115,7 @@ fn compare(
     let before = differences.0.values().map(|(_, count)| *count).sum::<u32>();
     if !ours.same(expected) {
         let example = format!("command {number}, {command:?}: {} instead of {}", ours.shown(), expected.shown());
-        differences.add(format!("outcome of {}", name(command)), example);
+        differences.add(format!("{}: {} instead of {}", kind_of(command), ours.kind(), expected.kind()), example);
     }
     let right = model.read_position()?;
     match drive.read_position() {
@@ -115,7 +125,7 @@ fn compare(
         Ok(told) => {
             let example = || format!("after command {number}, {command:?}: {told:?} instead of {right:?}");
             if told.position != right.position {
-                differences.add(format!("position after {}", name(command)), example());
+                differences.add(format!("position after {}", kind_of(command)), example());
             } else if told.filemarks.is_some() && told.filemarks != right.filemarks {
                 differences.add(format!("file number after {}", name(command)), example());
             } else if told.beginning_of_partition != right.beginning_of_partition {
