@@ -1,6 +1,6 @@
 //! The cartridge: its state and memory, unloading, partitions, protection, WORM, cleaning.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sealtape_drivers::medium::{Attribute, DriveErrorKind, MediumType, Position, ReadOutcome, TapeDrive};
 
 use super::bench::{Bench, Drive};
@@ -43,7 +43,7 @@ pub(super) fn status_and_attributes(bench: &mut Bench, notes: &mut Notes) -> Res
 /// Writes `count` blocks at the position; the last is not synchronised.
 fn write_blocks(drive: &mut Drive, count: u64) -> Result<()> {
     for number in 0..count {
-        drive.write(&block(4_000 + number as usize, number))?;
+        drive.write(&block(4_000 + number as usize, number)).with_context(|| format!("block {number}"))?;
     }
     Ok(())
 }
@@ -102,14 +102,15 @@ pub(super) fn unload_while_buffered(bench: &mut Bench, notes: &mut Notes) -> Res
 pub(super) fn partitions(bench: &mut Bench, notes: &mut Notes) -> Result<Verdict> {
     let held = bench.scratch()?;
     let (drive, capacity) = (held.drive, held.status.capacity_bytes);
-    match drive.format_medium(Some(capacity / 4)) {
+    let second = capacity / 4;
+    match drive.format_medium(Some(second)) {
         Ok(()) => {}
         Err(error) if error.kind == DriveErrorKind::IllegalRequest => {
             return Ok(Verdict::NotRun(format!("the drive makes no second partition: {error}")));
         }
         Err(error) => return Err(error.into()),
     }
-    let tried = in_two_partitions(drive, notes);
+    let tried = in_two_partitions(drive, notes, second);
     // Whatever came of it, what follows wants one partition.
     drive.format_medium(None)?;
     tried?;
@@ -119,14 +120,20 @@ pub(super) fn partitions(bench: &mut Bench, notes: &mut Notes) -> Result<Verdict
     Ok(Verdict::Passed)
 }
 
-fn in_two_partitions(drive: &mut Drive, notes: &mut Notes) -> Result<()> {
+fn in_two_partitions(drive: &mut Drive, notes: &mut Notes, asked: u64) -> Result<()> {
     let second = Position { partition: 1, object: 0 };
     let status = drive.medium_status()?;
     notes.expect(status.partitions == 2, || format!("{} partitions after FORMAT MEDIUM into two", status.partitions));
-    notes.fact(format!("partition 0 holds {} bytes", status.capacity_bytes));
+    drive.locate(second)?;
+    let told = drive.medium_status()?.capacity_bytes;
+    notes.fact(format!("partition 0 holds {} bytes, partition 1 {told}", status.capacity_bytes));
+    // MiB and MB, whole wraps: drives round.
+    notes.expect(told >= asked / 10 * 9, || {
+        format!("a second partition of {asked} bytes was asked for, and holds {told}")
+    });
     for (to, count) in [(BEGINNING, 5), (second, 9)] {
         drive.locate(to)?;
-        write_blocks(drive, count)?;
+        write_blocks(drive, count).with_context(|| format!("writing to partition {}", to.partition))?;
         drive.write_filemarks(0, false)?;
         let told = drive.read_position()?.position;
         notes.expect(told == Position { object: count, ..to }, || format!("after {count} blocks: {told:?}"));
