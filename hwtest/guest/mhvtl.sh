@@ -4,9 +4,10 @@
 # mhvtl's folders are those that it is built with by default, in memory here.
 cd "$TMPDIR" || fail TMPDIR
 export PATH=${PROGRAMS:+$PROGRAMS:}$PATH LD_LIBRARY_PATH=$LIBRARIES
-load scsi_mod sg st ch || fail "no SCSI in this kernel"
+load scsi_mod sg st ch overlay || fail "no SCSI in this kernel"
 insmod "$MODULE" opts=0 || fail "$MODULE does not load"
-scratch /etc /opt && mkdir -p /etc/mhvtl /opt/mhvtl || fail "folders for mhvtl"
+mkdir upper work && mount -t overlay overlay -o "lowerdir=/etc,upperdir=$PWD/upper,workdir=$PWD/work" /etc &&
+    mount -t tmpfs tmpfs /opt && mkdir -p /etc/mhvtl /opt/mhvtl || fail "folders for mhvtl"
 
 cat >/etc/mhvtl/mhvtl.conf <<END
 MHVTL_HOME_PATH=/opt/mhvtl

@@ -23,6 +23,8 @@ pub struct Bench {
 pub(super) struct Held<'a> {
     pub(super) drive: &'a mut Drive,
     pub(super) status: MediumStatus,
+    /// LOAD was refused until the changer had put the cartridge in once more.
+    pub(super) put_in_again: bool,
 }
 
 impl Bench {
@@ -79,6 +81,7 @@ impl Bench {
     /// Gets a volume into the drive, by the changer where there is one, and makes sure that it is the one.
     pub(super) fn hold(&mut self, barcode: &str) -> Result<Held<'_>> {
         self.insert(barcode)?;
+        let put_in_again = self.load(barcode)?;
         let in_drive = match self.inventory()? {
             Some(inventory) => {
                 let number = self.number_of_drive(&inventory)?;
@@ -87,11 +90,6 @@ impl Bench {
             None => None,
         };
         let drive = self.drive()?;
-        drive.load().with_context(|| format!("loading {barcode}"))?;
-        match drive.test_unit_ready() {
-            Err(error) if error.kind != DriveErrorKind::UnitAttention => return Err(error.into()),
-            Ok(()) | Err(_) => {}
-        }
         let status = drive.medium_status()?;
         let said = [("MAM attribute 0806h", &status.barcode), ("the changer", &in_drive)];
         if said.iter().all(|(_, told)| told.is_none()) {
@@ -106,25 +104,49 @@ impl Bench {
                 bail!("{who} says that {told} is in the drive: nothing is written; put {barcode} into it");
             }
         }
-        Ok(Held { drive, status })
+        Ok(Held { drive, status, put_in_again })
     }
 
-    /// Has the changer put a volume into the drive. Without a changer it has to be there.
+    /// LOAD. A drive that has let go of the cartridge at UNLOAD wants it put in again: whether it was.
+    fn load(&mut self, barcode: &str) -> Result<bool> {
+        let mut put_in_again = false;
+        match self.drive()?.load() {
+            Err(error) if error.kind == DriveErrorKind::NotReady && self.options.changer.is_some() => {
+                self.change(barcode)?;
+                self.drive()?.load().with_context(|| format!("loading {barcode}"))?;
+                put_in_again = true;
+            }
+            result => result.with_context(|| format!("loading {barcode}"))?,
+        }
+        match self.drive()?.test_unit_ready() {
+            Err(error) if error.kind != DriveErrorKind::UnitAttention => Err(error.into()),
+            Ok(()) | Err(_) => Ok(put_in_again),
+        }
+    }
+
+    /// Has the changer put a volume into the drive, if it is not there. Without a changer it has to be.
     pub(super) fn insert(&mut self, barcode: &str) -> Result<()> {
         let Some(inventory) = self.inventory()? else { return Ok(()) };
         let number = self.number_of_drive(&inventory)?;
+        let there = inventory.drives.get(number).and_then(|drive| drive.barcode.as_deref());
+        if there == Some(barcode) { Ok(()) } else { self.change(barcode) }
+    }
+
+    /// Whatever is in the drive goes into a slot, and the volume into the drive.
+    fn change(&mut self, barcode: &str) -> Result<()> {
+        let Some(mut inventory) = self.inventory()? else { return Ok(()) };
+        let number = self.number_of_drive(&inventory)?;
         let drive = inventory.drives.get(number).context("the drive")?;
-        if drive.barcode.as_deref() == Some(barcode) {
-            return Ok(());
-        }
         let storage: Vec<_> = inventory.slots.iter().filter(|slot| slot.kind == SlotKind::Storage).collect();
         if drive.full {
             self.eject()?;
             let home = storage.iter().position(|slot| Some(slot.address) == drive.source && !slot.full);
             let home = home.or_else(|| storage.iter().position(|slot| !slot.full));
             self.mtx("unload", home.context("no empty slot for the cartridge in the drive")?, number)?;
+            inventory = self.inventory()?.context("the changer")?;
         }
-        let from = storage.iter().position(|slot| slot.barcode.as_deref() == Some(barcode));
+        let mut storage = inventory.slots.iter().filter(|slot| slot.kind == SlotKind::Storage);
+        let from = storage.position(|slot| slot.barcode.as_deref() == Some(barcode));
         self.mtx("load", from.with_context(|| format!("no slot holds {barcode}"))?, number)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use sealtape_drivers::medium::model::{ModelOptions, ModelTape};
-use sealtape_drivers::medium::{Position, ReadOutcome, TapeDrive};
+use sealtape_drivers::medium::{Position, PositionReport, ReadOutcome, SpaceKind, TapeDrive};
 
 use super::bench::{Bench, Drive};
 use super::random_commands::{Command, Outcome, Random};
@@ -61,8 +61,8 @@ pub(super) fn against_the_model(bench: &mut Bench, notes: &mut Notes) -> Result<
         done += 1;
         *counts.entry(name(command)).or_default() += 1;
         let (ours, expected) = (command.execute(drive, number), command.execute(&mut model, number));
-        let agrees = compare(number, command, (&ours, drive), (&expected, &mut model), &mut differences)?;
-        if !agrees {
+        let apart = compare(number, command, (&ours, drive), (&expected, &mut model), &mut differences)?;
+        if apart {
             if differences.0.len() >= MOST_DIFFERENCES {
                 notes.fault("too many kinds of difference: given up");
                 break;
@@ -94,7 +94,17 @@ fn name(command: Command) -> &'static str {
     }
 }
 
-/// Compares what came of a command, and where both stand then.
+/// With the direction, in which drives differ.
+fn kind_of(command: Command) -> String {
+    match command {
+        Command::Space { kind: SpaceKind::EndOfData, .. } => "SPACE to the end of data".to_owned(),
+        Command::Space { kind, count } if count < 0 => format!("SPACE backward over {kind:?}"),
+        Command::Space { kind, .. } => format!("SPACE over {kind:?}"),
+        other => name(other).to_owned(),
+    }
+}
+
+/// Compares what came of a command, and where both stand then. `true`: they have to be brought together again.
 fn compare(
     number: u64,
     command: Command,
@@ -102,28 +112,38 @@ fn compare(
     (expected, model): (&Outcome, &mut ModelTape),
     differences: &mut Differences,
 ) -> Result<bool> {
-    let before = differences.0.values().map(|(_, count)| *count).sum::<u32>();
-    if !ours.same(expected) {
+    let mut apart = !ours.same(expected);
+    if apart {
         let example = format!("command {number}, {command:?}: {} instead of {}", ours.shown(), expected.shown());
-        differences.add(format!("outcome of {}", name(command)), example);
+        let kind = format!("{}: {} instead of {}", kind_of(command), ours.kind(), expected.kind());
+        differences.add(kind, example);
     }
     let right = model.read_position()?;
+    let after = format!("after command {number}, {command:?}");
     match drive.read_position() {
         Err(error) => {
-            differences.add("READ POSITION".to_owned(), format!("after command {number}, {command:?}: {error}"))
+            apart = true;
+            differences.add("READ POSITION".to_owned(), format!("{after}: {error}"));
         }
         Ok(told) => {
-            let example = || format!("after command {number}, {command:?}: {told:?} instead of {right:?}");
+            let example = || format!("{after}: {} instead of {}", shown(&told), shown(&right));
             if told.position != right.position {
-                differences.add(format!("position after {}", name(command)), example());
+                apart = true;
+                differences.add(format!("position after {}", kind_of(command)), example());
             } else if told.filemarks.is_some() && told.filemarks != right.filemarks {
-                differences.add(format!("file number after {}", name(command)), example());
+                differences.add(format!("file number after {}", kind_of(command)), example());
             } else if told.beginning_of_partition != right.beginning_of_partition {
-                differences.add(format!("BOP after {}", name(command)), example());
+                differences.add(format!("BOP at object {}", right.position.object), example());
             }
         }
     }
-    Ok(before == differences.0.values().map(|(_, count)| *count).sum::<u32>())
+    Ok(apart)
+}
+
+fn shown(report: &PositionReport) -> String {
+    let bop = if report.beginning_of_partition { ", BOP" } else { "" };
+    let filemarks = report.filemarks.map_or(String::new(), |filemarks| format!(" behind {filemarks} filemarks"));
+    format!("object {}{filemarks}{bop}", report.position.object)
 }
 
 fn start_anew(drive: &mut Drive, model: &mut ModelTape) -> Result<()> {

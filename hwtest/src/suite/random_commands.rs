@@ -122,6 +122,19 @@ impl Outcome {
         }
     }
 
+    /// In a word, for telling differences apart.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            Self::Done => "done".to_owned(),
+            Self::Warned(warning) => format!("warning {warning:?}"),
+            Self::Read(ReadOutcome::Block { .. }, _) => "a block".to_owned(),
+            Self::Read(outcome, _) => format!("{outcome:?}"),
+            Self::Spaced(SpaceOutcome { stopped: None }) => "all done".to_owned(),
+            Self::Spaced(SpaceOutcome { stopped: Some((stop, _)) }) => format!("stopped by {stop:?}"),
+            Self::Failed(error) => format!("{:?} ({:?})", error.kind, error.sense.additional),
+        }
+    }
+
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Done => "done".to_owned(),
