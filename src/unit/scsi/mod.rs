@@ -2,9 +2,9 @@
 //!
 //! Over the sealed unit it is the product's virtual drive; over a plain drive it plays the real one in the guest lab, which is how
 //! both can be compared command by command. What every operation code is answered with stands in
-//! `docs/virtual-drive.md`; the table that REPORT SUPPORTED OPERATION CODES is made of is [`operations`].
+//! `docs/virtual-drive.md`; the table that REPORT SUPPORTED OPERATION CODES is made of is `operations`.
 //!
-//! Outcomes of tape become sense data here, in one place each: [`data`] for blocks and filemarks, [`motion`] for the rest. What the
+//! Outcomes of tape become sense data here, in one place each: `data` for blocks and filemarks, `motion` for the rest. What the
 //! drive said of a failure passes through unchanged.
 
 mod attributes;
