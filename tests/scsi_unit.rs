@@ -315,3 +315,26 @@ fn a_reset_is_told_once_and_ends_prevention() {
         0,
     );
 }
+
+#[test]
+fn the_programmable_early_warning_is_told_once_where_the_host_asked_for_it() {
+    let mut host = Host::new(ModelOptions { early_warning: 1 << 20, ..ModelOptions::new(8 * MEBIBYTE) });
+    // Device configuration extension: 3 MB before early warning.
+    let mut list = vec![0, 0, 0x10, 0, 0x50, 0x01, 0x00, 0x1c];
+    list.extend([0, 0, 0, 3]);
+    list.extend([0; 24]);
+    let command = Command::ModeSelect { form: Form::Six, page_format: true, save: false, length: 36 };
+    assert_eq!(host.send(command, &list, 0).0, Completion::GOOD);
+    let block = vec![3; 64 * 1024];
+    let command = Command::Write6 { fixed: false, length: 64 * 1024 };
+    let (mut bytes, mut told) = (0_u64, Vec::new());
+    for _ in 0..100 {
+        bytes += 64 * 1024;
+        if let Some(sense) = host.send(command, &block, 0).0.sense {
+            assert_eq!(sense.additional, AdditionalSense::PROGRAMMABLE_EARLY_WARNING);
+            told.push(bytes);
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!((4 * MEBIBYTE..5 * MEBIBYTE).contains(&told[0]), "{told:?}");
+}

@@ -215,7 +215,7 @@ impl TapeDrive for SealedTape {
             Ok(()) => {
                 if self.loaded.is_none() {
                     // Loaded behind our back (by the drive itself): find out what it is before the host uses it.
-                    self.identify_medium()?;
+                    self.take_up_medium()?;
                 }
                 Ok(())
             }
@@ -332,9 +332,12 @@ impl TapeDrive for SealedTape {
         ))
     }
 
-    fn set_programmable_early_warning(&mut self, _bytes: u64) -> Result<bool, DriveError> {
-        // The drive's own is used by the window.
-        Ok(false)
+    fn set_programmable_early_warning(&mut self, bytes: u64) -> Result<bool, DriveError> {
+        self.host_early_warning = bytes;
+        match self.loaded {
+            None => Ok(true), // It is set in the drive when a medium is loaded.
+            Some(_) => self.prepare_early_warning(),
+        }
     }
 
     fn read_attribute(&mut self, id: u16) -> Result<Option<Attribute>, DriveError> {

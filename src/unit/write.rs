@@ -57,7 +57,7 @@ impl SealedTape {
                 }
                 self.unsynchronised_objects += 1;
                 self.last_write = Some(Instant::now());
-                Ok(host_warning(warning))
+                Ok(self.host_warning(warning))
             }
             Err(error) => Err(self.submit_failed(error)),
         }
@@ -78,7 +78,7 @@ impl SealedTape {
                         state.pass_written_filemarks(count);
                     }
                     self.unsynchronised_objects += u64::from(count);
-                    Ok(host_warning(warning))
+                    Ok(self.host_warning(warning))
                 }
                 Err(error) => Err(self.submit_failed(error)),
             };
@@ -91,7 +91,7 @@ impl SealedTape {
                     state.pass_written_filemarks(count);
                 }
                 self.synchronised();
-                Ok(host_warning(warning))
+                Ok(self.host_warning(warning))
             }
             Err(error) => Err(self.drive_failed(error)),
         }
@@ -134,7 +134,7 @@ impl SealedTape {
         match synchronised {
             Ok(warning) => {
                 self.synchronised();
-                Ok(host_warning(warning))
+                Ok(self.host_warning(warning))
             }
             Err(error) => Err(self.drive_failed(error)),
         }
@@ -506,7 +506,7 @@ impl SealedTape {
                 if let (Ok(report), Some(state)) = (report, self.state_mut()) {
                     state.settle(report.last);
                 }
-                self.drive_failed(error)
+                self.drive_failed(of_the_sealed_length(error))
             }
         }
     }
@@ -556,12 +556,19 @@ impl SealedTape {
         }
         error
     }
+
+    /// The drive has one programmable early warning for two: the window's margin, and what the host asked for. It comes at the
+    /// earlier of both, and the host hears of it if it asked.
+    fn host_warning(&self, warning: Warning) -> Warning {
+        match warning {
+            Warning::Programmable if self.host_early_warning == 0 => Warning::None,
+            warning => warning,
+        }
+    }
 }
 
-/// The drive's programmable early warning is the unit's own affair.
-fn host_warning(warning: Warning) -> Warning {
-    match warning {
-        Warning::Early => Warning::Early,
-        Warning::None | Warning::Programmable => Warning::None,
-    }
+/// INFORMATION counts bytes of the sealed record, or blocks of another length than the host's: the host's own residue takes its place.
+pub(super) fn of_the_sealed_length(mut error: DriveError) -> DriveError {
+    error.sense.information = None;
+    error
 }
