@@ -18,7 +18,7 @@ use sealtape_drivers::tcmu::{Lun, Server, UnitConfig};
 /// Play the changer of a tape library in the guest lab
 #[derive(Parser)]
 struct Arguments {
-    /// What the library holds: lines "transport|slot|mail|drive ADDRESS [BARCODE|- [SERIAL]]"; - is empty, ? a cartridge without
+    /// What the library holds: lines `transport|slot|mail|drive ADDRESS [BARCODE|- [SERIAL]]`; - is empty, ? a cartridge without
     /// a barcode, and SERIAL the serial number of a drive
     #[arg(long)]
     inventory: PathBuf,
