@@ -332,8 +332,13 @@ impl Tape {
         let span = partitions.iter().map(|entry| (entry.base, entry.base + entry.capacity));
         let span = span.reduce(|first, last| (first.0, last.1));
         let next = Superblock { partitions, ..self.superblock.clone() };
-        self.commit(next, true).map_err(|error| self.commit_failed(error))?;
-        self.partitions = recorded;
+        let before = self.superblock.sequence;
+        let committed = self.commit(next, true);
+        if self.superblock.sequence != before {
+            // Also when it may not have arrived: what is cut off then has to be cut off in the new partitions.
+            self.partitions = recorded;
+        }
+        committed.map_err(|error| self.commit_failed(error))?;
         if let Some((start, end)) = span {
             self.wipe(start, end - start)?;
         }

@@ -2,7 +2,7 @@
 
 use sealtape_drivers::image::trace::{Operation, TraceStorage, apply};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, create_on};
-use sealtape_drivers::medium::{Position, SpaceKind, TapeDrive};
+use sealtape_drivers::medium::{Attribute, Position, ReadOutcome, SpaceKind, TapeDrive};
 
 use crate::commands::identity;
 
@@ -76,5 +76,36 @@ fn two_torn_superblocks_do_not_make_a_whole_one() {
         let first = cut_in_superblock(&bytes, 1, |_| 0..split);
         let second = cut_in_superblock(&first, 0, |superblock| split..superblock.len());
         assert_eq!(objects(&second), [1, 1], "split at {split}, beginning first");
+    }
+}
+
+/// A format whose superblock may have arrived counts from then on: partitions of the old sizes are not gone on with.
+#[test]
+fn after_a_format_that_was_not_synchronised_the_partitions_are_those_of_the_medium() {
+    for second in [None, Some(30_000), Some(SECOND)] {
+        for failing in 1..=4 {
+            let storage = cartridge();
+            let mut drive = load(&storage);
+            drive.locate(Position { partition: 1, object: 1 }).unwrap();
+            // Synchronises everything: the first synchronisation that fails is the one behind the format's superblock.
+            drive.write_attribute(&Attribute { id: 0x0801, format: 0, value: vec![1] }).unwrap();
+            storage.fail_syncs(failing);
+            assert!(drive.format_medium(second).is_err(), "{failing} failures");
+            storage.fail_syncs(0);
+            drive.load().unwrap();
+            let partition = drive.medium_status().unwrap().partitions - 1;
+            drive.locate(Position { partition, object: 0 }).unwrap();
+            drive.write(b"after it").unwrap();
+            drive.unload().unwrap();
+            let mut drive = load(&storage);
+            drive.locate(Position { partition, object: 0 }).unwrap();
+            let mut buffer = [0; 8];
+            let read = drive.read(&mut buffer).unwrap();
+            assert_eq!(
+                (read, &buffer),
+                (ReadOutcome::Block { length: 8 }, b"after it"),
+                "{second:?}, {failing} failures"
+            );
+        }
     }
 }
