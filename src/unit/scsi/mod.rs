@@ -230,14 +230,21 @@ impl LogicalUnit for ScsiUnit {
     }
 
     fn reset(&mut self) {
-        // What a reset does to a drive (SAM-5 6.3.3): prevention ends, mode parameters return, and the host hears of it.
+        self.reset_by_transport();
+        // The power-on that no command has told yet says it all.
+        if !self.attentions.contains(&AdditionalSense::POWER_ON_RESET) {
+            self.attention(AdditionalSense::BUS_DEVICE_RESET);
+        }
+    }
+
+    fn reset_by_transport(&mut self) {
+        // What a reset does to a drive (SAM-5 6.3.3): prevention ends, mode parameters return; reset has the host hear of it.
         let before = std::mem::take(&mut self.mode);
         if before.programmable_early_warning_mb != 0
             && let Err(error) = self.drive.set_programmable_early_warning(0)
         {
             tracing::warn!(drive = %self.options.name, %error, "after a reset, the programmable early warning stays");
         }
-        self.attention(AdditionalSense::BUS_DEVICE_RESET);
         if std::mem::take(&mut self.removal_prevented)
             && let Err(error) = self.drive.prevent_removal(false)
         {
@@ -311,6 +318,10 @@ impl LogicalUnit for SharedUnit {
 
     fn reset(&mut self) {
         self.lock().reset();
+    }
+
+    fn reset_by_transport(&mut self) {
+        self.lock().reset_by_transport();
     }
 }
 
