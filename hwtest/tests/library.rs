@@ -132,8 +132,8 @@ fn files_come_back_from_the_drive_alone() {
         stop_services
         mv $SEALTAPE_HOME/data data.gone
         "$BIN/sealtape" restore $RAWSG --out out || fail "restore from $RAWSG"
-        tar -df out/file-0 -C in || fail "file 0"
-        cmp out/file-1 in/b || fail "file 1"
+        tar -df out/file-00000 -C in || fail "file 0"
+        cmp out/file-00001 in/b || fail "file 1"
         "$BIN/sealtape" restore $RAW --stdout --file 1 | cmp - in/b || fail "restore from $RAW"
         "$BIN/sealtape" restore /dev/null --out null 2>&1; [[ $? == 9 ]] || fail "/dev/null passed for a drive"
         stop_raw_drive
