@@ -18,6 +18,7 @@ fn the_inventory_says_what_is_where_and_what_the_catalogue_knows() {
         library "transport 1" "slot 1000 TAPE01L8" "slot 1001" "slot 1002 CLN001L1" "slot 1003 ?" "mail 10 MAIL01L8" "drive 256 LAB007L8 $RAW_SERIAL"
         "$BIN/sealtape" --home /dev/shm/none library inventory 2>none.err || fail "without services: $(cat none.err)"
         grep -q 'what the catalogue knows is missing' none.err || fail "no warning: $(cat none.err)"
+        "$BIN/sealtape" library inventory --changer $RAWSG 2>&1; [[ $? == 9 ]] || fail "a drive passed for a changer"
         echo ===; mtx -f $CHANGER status; echo ===
         found && services
         "$BIN/sealtape" volume load drive0 >/dev/null || fail load
@@ -26,7 +27,6 @@ fn the_inventory_says_what_is_where_and_what_the_catalogue_knows() {
         tar -cf $NST -C /etc passwd || fail tar
         "$BIN/sealtape" library inventory --changer $CHANGER || fail inventory
         "$BIN/sealtape" library inventory --json || fail "inventory --json"
-        "$BIN/sealtape" library inventory --changer $RAWSG 2>&1; [[ $? == 9 ]] || fail "a drive passed for a changer"
         "$BIN/sealtape" volume show WEEK1
         stop_services; stop_library; stop_raw_drive
     "#);
@@ -132,8 +132,8 @@ fn files_come_back_from_the_drive_alone() {
         stop_services
         mv $SEALTAPE_HOME/data data.gone
         "$BIN/sealtape" restore $RAWSG --out out || fail "restore from $RAWSG"
-        tar -df out/file-0 -C in || fail "file 0"
-        cmp out/file-1 in/b || fail "file 1"
+        tar -df out/file-00000 -C in || fail "file 0"
+        cmp out/file-00001 in/b || fail "file 1"
         "$BIN/sealtape" restore $RAW --stdout --file 1 | cmp - in/b || fail "restore from $RAW"
         "$BIN/sealtape" restore /dev/null --out null 2>&1; [[ $? == 9 ]] || fail "/dev/null passed for a drive"
         stop_raw_drive
@@ -154,10 +154,11 @@ fn udev_names_virtual_drives_and_closes_real_ones() {
         mkdir -p /etc/sealtape /run/udev/rules.d && cp /run/60-sealtape.rules /run/udev/rules.d
         chain
         cp $SEALTAPE_HOME/sealtape.toml /etc/sealtape/
+        sed -i 's/^serial = .*/& # the real one/' /etc/sealtape/sealtape.toml
         $udevd --debug >udevd.log 2>&1 & 
         WAIT=5 wait_for test -S /run/udev/control || fail "udevd does not start: $(tail udevd.log)"
         udevadm trigger --action=add --subsystem-match=scsi_tape --subsystem-match=scsi_generic && udevadm settle --timeout=20 || fail "settle: $(tail udevd.log)"
-        grep -e 60-sealtape.rules udevd.log | grep -i -e invalid -e unknown -e fail
+        grep -e 60-sealtape.rules udevd.log | grep -i -e invalid -e unknown -e fail && fail 'udev finds fault with the rules'
         ls -l /dev/sealtape /dev/tape/by-id 2>&1
         points() { [[ $(readlink -f "$1") == "$2" ]] || fail "$1 is $(readlink -f "$1"), not $2: $(grep 60-sealtape udevd.log | tail -20)"; }
         points /dev/sealtape/drive0 $ST
@@ -170,7 +171,8 @@ fn udev_names_virtual_drives_and_closes_real_ones() {
         # st is back on the real drive: its nodes are no one else's, and have the names that a drive has.
         udevadm settle --timeout=20
         [[ $(stat -c %U:%a $RAW) == sealtape:600 ]] || fail "raw st: $(stat -c %U:%G:%a $RAW)"
-        points /dev/tape/by-id/scsi-$RAW_SERIAL-nst $RAW
+        # udev's own rules need bsg nodes for these, which not every kernel has.
+        [[ ! -d /dev/tape/by-id ]] || points /dev/tape/by-id/scsi-$RAW_SERIAL-nst $RAW
         ls /dev/sealtape 2>/dev/null | grep . && fail "names of a drive that is gone"
         stop_raw_drive
     "#;

@@ -1,12 +1,11 @@
 //! `restore`: files back from a cartridge in a drive, its image, or a sealed stream, without services.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write, stdout};
+use std::io::{BufReader, ErrorKind, Read, Write, stdout};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nix::errno::Errno;
 use sealtape_drivers::image::{ImageDrive, OpenMode};
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, DriveIdentity, TapeDrive};
 use sealtape_drivers::sg::{ScsiTapeDrive, SgDevice, Sharing};
@@ -254,11 +253,11 @@ fn drive(source: &Path) -> Result<Box<dyn TapeDrive>, Failure> {
 
 /// The drive that the cartridge is in. It is ours alone meanwhile, as far as others use SCSI generic nodes, and it is only read.
 fn real_drive(source: &Path) -> Result<ScsiTapeDrive<SgDevice>, Failure> {
-    let not_opened = |e: std::io::Error| match e.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EBUSY) => {
+    let not_opened = |e: std::io::Error| match e.kind() {
+        ErrorKind::ResourceBusy => {
             Failure::new(Exit::Busy, e.to_string(), "stop the service that has the drive: systemctl stop sealtaped")
         }
-        Some(Errno::EACCES | Errno::EPERM) => {
+        ErrorKind::PermissionDenied => {
             Failure::new(Exit::NotPermitted, e.to_string(), "run this as root, or as a user who may use the drive")
         }
         _ => Failure::new(Exit::Drive, e.to_string(), "see what there is: lsscsi -g; and name the drive's node"),

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use zeroize::Zeroize;
 
 use super::guard::GuardedDrive;
-use super::label::{LabelRequest, Overwrite};
 use super::refusals;
 use super::unsynchronised::UnsynchronisedMark;
 use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
@@ -288,34 +287,6 @@ impl SealedTape {
         }
         let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
         Ok(LoadReport { label: loaded.label.clone(), access: loaded.latch.access() })
-    }
-
-    /// Finds out what is loaded; a blank cartridge is labelled where policy wants that.
-    pub(super) fn take_up_medium(&mut self) -> Result<(), DriveError> {
-        self.identify_medium()?;
-        let blank = self.loaded.as_ref().is_some_and(|loaded| {
-            // Of a second partition nothing is known yet.
-            loaded.beginning == Beginning::Blank && loaded.writable && loaded.partitions.len() == 1
-        });
-        if !blank {
-            return Ok(());
-        }
-        match self.keys.ticket_by_policy() {
-            Ok(None) => {}
-            Ok(Some(ticket)) => {
-                let label = self.label_medium(&LabelRequest { ticket, overwrite: Overwrite::Nothing })?;
-                tracing::info!(drive = %self.name, volume = %label.volume, "a blank cartridge was labelled by the pool's policy");
-            }
-            Err(refusal) => {
-                let text = format!("drive {}: the blank cartridge was not labelled by policy: {refusal}", self.name);
-                tracing::warn!("{text}");
-                if let Some(loaded) = self.loaded.as_mut() {
-                    loaded.latch = AccessLatch::default();
-                    loaded.latch.lock(text);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Looks anew at what is loaded: after labelling, and when the drive says that the medium changed.
