@@ -64,6 +64,7 @@ impl SealedTape {
             latch,
             partitions: (0..volume.partitions).map(|_| None).collect(),
             current: 0,
+            writable: true,
             position_known: false,
         });
         for partition in (0..volume.partitions).rev() {

@@ -39,7 +39,7 @@ fn wants_qemu(arguments: &[&str]) -> bool {
 }
 
 /// Debian's kernel and its modules in the target folder: unpacked, not installed.
-fn kernel_for_qemu() -> Result<()> {
+pub(crate) fn kernel_for_qemu() -> Result<()> {
     let lab = target()?.join("lab");
     let ready = lab.join("linux");
     if ready.is_dir() {

@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod hwtest;
 mod lab;
 mod setup;
 mod test;
@@ -39,6 +40,19 @@ cargo xtask <task>
         --env N=V, --writable FOLDER, --console
                          an environment variable, a folder the command may write to, the kernel's messages at the end
 
+  hwtest --mhvtl [OPTION...]
+        the suite for drives and libraries on mhvtl, in a QEMU guest. mhvtl has to be installed, or below $SEALTAPE_MHVTL, with a
+        module for the guest's kernel; where it is not, this says so and ends with 77. See docs/hardware.md
+  hwtest --drive /dev/sgN --scratch BARCODE [OPTION...]
+        the same cases on a real drive. THE VOLUME WITH THIS BARCODE IS WRITTEN OVER; any other is refused
+        --changer /dev/sgM  the library that serves the drive
+        --worm, --protected, --cleaning BARCODE
+                            cartridges for the cases that need them (the WORM one is appended to, a cleaning is used up)
+        --commands N        random commands (3000); --seed N draws the same again
+        --fill-limit MIB    write the cartridge full if it holds no more than this (1024)
+        --product FOLDER    through the product too, with its programs in FOLDER
+        --case NAME         only this one; --report FILE
+
   setup [demo|test|lab]
         only the set-up of one of them (test)
 ";
@@ -64,6 +78,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["demo", options @ ..] => demo::run(&demo_options(options)?),
         ["test", options @ ..] => test::run(&test_options(options)?),
         ["lab", options @ ..] => match lab::run(options)? {},
+        ["hwtest", options @ ..] => hwtest::run(options),
         ["setup"] | ["setup", "test"] => setup::for_test().map(drop),
         ["setup", "demo"] => setup::for_demo(),
         ["setup", "lab"] => setup::for_lab(),

@@ -16,7 +16,7 @@ use super::host_status;
 use super::lookup;
 use super::sys::{self, RawAnswer};
 use super::{Answer, Data, Transport};
-use crate::scsi::{Completion, Sense, Status};
+use crate::scsi::{Command, Completion, Sense, Status};
 
 /// The longest block that READ(6) and WRITE(6) can ask for is 16 MiB less a byte; no host adapter known takes more than this.
 const MOST_RESERVED: usize = 16 << 20;
@@ -27,6 +27,8 @@ const BUSY_RETRIES: u32 = 12;
 /// The first wait before that; each further one is twice as long, up to [`BUSY_LONGEST_WAIT`].
 const BUSY_FIRST_WAIT: Duration = Duration::from_millis(20);
 const BUSY_LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// For the INQUIRY that finds the largest transfer.
+const INQUIRY_LIMIT: Duration = Duration::from_secs(20);
 /// `udev` looks at a new node for a moment, which is no reason to call it in use.
 const OPEN_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -131,13 +133,29 @@ impl SgDevice {
             let text = format!("{name}: the kernel has no buffer for transfers; free memory and try again");
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
         }
-        Ok(Self {
+        let mut device = Self {
             file,
             address: ScsiAddress { host, channel, target, unit: u64::from(unit) },
             device_type: u8::try_from(id.device_type).unwrap_or(0x1f),
             largest_transfer: reserved.min(MOST_RESERVED),
             name,
-        })
+        };
+        device.largest_transfer = largest_carried(device.largest_transfer, |length| device.carries(length))?;
+        Ok(device)
+    }
+
+    /// Whether a command with so much data gets through to the host adapter. The reserved buffer may be longer: it is cut to the bytes
+    /// that the queue takes, and an adapter that takes few segments, or none longer than a page, takes less than that. INQUIRY moves
+    /// nothing; what the device leaves of the room is residue.
+    fn carries(&self, length: usize) -> io::Result<bool> {
+        const STANDARD: u16 = 36;
+        let command = Command::Inquiry { vital_product_data: false, page: 0, allocation: STANDARD };
+        let mut room = vec![0; length];
+        match sys::execute(self.file.as_fd(), command.encode().as_bytes(), Data::In(&mut room), INQUIRY_LIMIT) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOMEM)) => Ok(false),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: INQUIRY: {error}", self.name))),
+        }
     }
 
     /// A second handle to the same open node, for whoever keeps the drive while another uses it.
@@ -170,6 +188,24 @@ impl SgDevice {
             result.map_err(|error| io::Error::new(error.kind(), format!("{}: SG_IO failed: {error}", self.name)))?;
         judge(&self.name, &raw)
     }
+}
+
+/// The largest length up to `most` that is carried, in whole pages unless it is `most` itself.
+fn largest_carried(most: usize, mut carries: impl FnMut(usize) -> io::Result<bool>) -> io::Result<usize> {
+    const PAGE: usize = 4096;
+    if most <= PAGE || carries(most)? {
+        return Ok(most);
+    }
+    // In pages: `fits` does, or is the least that every adapter takes; `fails` does not.
+    let (mut fits, mut fails) = (1, most.div_ceil(PAGE));
+    while fails - fits > 1 {
+        let middle = fits + (fails - fits) / 2;
+        match carries(middle * PAGE)? {
+            true => fits = middle,
+            false => fails = middle,
+        }
+    }
+    Ok(fits * PAGE)
 }
 
 /// What the three statuses of a command mean together.
@@ -296,6 +332,30 @@ mod tests {
         assert_eq!((conflict.status, conflict.sense), (Status::RESERVATION_CONFLICT, None));
         assert_eq!(judge("d", &raw(2, 3, 8, &FILEMARK)).unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(judge("d", &raw(0, 0, 6, &[])).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn the_largest_transfer_is_what_the_adapter_carries_and_not_what_was_reserved() {
+        // mhvtl: 1310720 bytes are reserved, and 128 pages go through.
+        for (most, limit, wanted) in [
+            (1_310_720, 524_288, 524_288),
+            (1_310_720, 1_310_720, 1_310_720),
+            (1_310_720, 1_310_719, 1_306_624),
+            (1_000_000, usize::MAX, 1_000_000),
+            (1_000_000, 999_999, 999_424),
+            (16 << 20, 4096, 4096),
+            (4096, 0, 4096),
+            (8192, 5000, 4096),
+        ] {
+            let mut asked = 0;
+            let found = largest_carried(most, |length| {
+                asked += 1;
+                Ok(length <= limit)
+            });
+            assert_eq!(found.unwrap(), wanted, "{limit} of {most}");
+            assert!(asked <= 14, "{asked} commands");
+        }
+        largest_carried(8192, |_| Err(io::ErrorKind::TimedOut.into())).unwrap_err();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use sealtape::unit::scsi::{ScsiOptions, ScsiUnit};
 use sealtape_drivers::image::faults::{FaultPlan, FaultyDrive};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, OpenMode, create};
 use sealtape_drivers::medium::{DriveIdentity, SharedDrive, TapeDrive};
-use sealtape_drivers::tcmu::{Lun, Server, UnitConfig};
+use sealtape_drivers::tcmu::{Server, UnitConfig};
 
 /// Play a real tape drive in the guest lab, in the clear, from a cartridge's image
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Arguments {
     /// Make the image first, with this capacity in MiB
     #[arg(long, value_name = "MIB")]
     create: Option<u64>,
+    /// A cartridge that is made has a second partition of this size in MiB, taken from its capacity
+    #[arg(long, value_name = "MIB", requires = "create")]
+    second_partition: Option<u64>,
     /// Name of the unit
     #[arg(long, default_value = "lab")]
     name: String,
@@ -62,7 +65,11 @@ fn serve(arguments: &Arguments) -> Result<()> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block()?;
     if let Some(mebibytes) = arguments.create {
-        let mut options = CreateOptions { barcode: arguments.barcode.clone(), ..CreateOptions::new(mebibytes << 20) };
+        let mut options = CreateOptions {
+            barcode: arguments.barcode.clone(),
+            second_partition: arguments.second_partition.map(|mebibytes| mebibytes << 20),
+            ..CreateOptions::new(mebibytes << 20)
+        };
         if let Some(kibibytes) = arguments.early_warning {
             options.early_warning = kibibytes << 10;
         }
@@ -84,8 +91,7 @@ fn serve(arguments: &Arguments) -> Result<()> {
     let largest_block = u32::try_from(config.max_transfer)?;
     let options = ScsiOptions { largest_block, ..ScsiOptions::as_drive(&arguments.name) };
     let unit = ScsiUnit::new(Box::new(drive.clone()), options);
-    let server = Server::start(&config, Box::new(unit))?;
-    let lun = Lun::link(&server)?;
+    let (server, lun) = Server::start_linked(&config, Box::new(unit))?;
     let devices = lun.host_devices()?;
     let (generic, tape) = (devices.generic.unwrap_or_default(), devices.tape.unwrap_or_default());
     println!("ready {} sg=/dev/{generic} st=/dev/n{tape}", lun.address());
