@@ -35,7 +35,7 @@ fn a_record_in_flight_fails_and_nothing_is_acknowledged_after_the_error() {
             mt -f $NST rewind || fail "$plan: rewind: $(tail -5 run.log)"
             "$BIN/sealtape" --json drive status drive0 >status
             grep -q '"lost_records":null' status || fail "$plan: after a rewind: $(cat status)"
-            found=$(check) || fail "$plan: $(tail -20 books run.log)"
+            found=$(check) || fail "$plan: $(tail -n 20 books run.log)"
             echo "$plan: $found"
         done <<'PLANS'
 write 5 medium
@@ -49,7 +49,7 @@ write 4 transport-after
 write 7 unit-attention
 PLANS
         fresh_services
-        check || fail "read by new services: $(tail -20 books run.log)"
+        check || fail "read by new services: $(tail -n 20 books run.log)"
         stop_services && stop_raw_drive
     "#);
     let lost: u64 = outcome.output.lines().filter_map(|line| line.rsplit_once(" lost ")?.1.parse::<u64>().ok()).sum();
@@ -70,7 +70,7 @@ fn nothing_is_lost_at_early_warning_when_the_margin_is_smaller_than_the_window()
         new_tape
         filled $NST >virtual
         grep -q 'failed 28' virtual && ! grep -q 'failed 5' virtual || fail "no ENOSPC, or EIO: $(cat virtual)"
-        check || fail "$(tail -20 books run.log)"
+        check || fail "$(tail -n 20 books run.log)"
 
         # The same in fixed mode, sixteen blocks a write: the count that dd was told is what stands on the tape.
         counted() {
@@ -87,7 +87,7 @@ fn nothing_is_lost_at_early_warning_when_the_margin_is_smaller_than_the_window()
         fresh_services
         stop_services
 
-        rm books && mt -f $RAW rewind && mt -f $RAW weof && mt -f $RAW rewind || fail "raw"
+        rm books; mt -f $RAW load; mt -f $RAW rewind && mt -f $RAW weof && mt -f $RAW rewind || fail "raw"
         printf 'end 0\nfilemark\nacknowledged\nsynchronised\n' >books
         filled $RAW >raw
         NST=$RAW check || fail "raw: $(tail books)"
@@ -109,7 +109,7 @@ fn an_error_of_the_record_at_hand_is_exact() {
             write --count 30 --mark-every 12 --exact >said || fail "$plan: $(cat said)"
             grep -q 'errno' said || fail "$plan: no error"
             faults
-            found=$("$BIN/sealtape-lab-writer" check $NST --log books --exact) || fail "$plan: $(tail -20 books run.log)"
+            found=$("$BIN/sealtape-lab-writer" check $NST --log books --exact) || fail "$plan: $(tail -n 20 books run.log)"
             grep -q ' lost 0' <<<"$found" || fail "$plan: $found"
             echo "$plan: $found"
         done <<'PLANS'

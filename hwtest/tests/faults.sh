@@ -38,6 +38,7 @@ new_tape() {
 # Stop and start the services: what they remember is what stands on the disk and on the medium.
 fresh_services() {
     stop_services
+    rm -f run.log # Nobody takes the old one for the new one's.
     services
     "$BIN/sealtape" volume load drive0 >/dev/null || fail "load: $(tail -5 run.log)"
     ready

@@ -59,7 +59,7 @@ fn the_data_path_is_killed_and_a_writer_that_carries_on_hears_of_it() {
             mt -f $NST rewind || mt -f $NST rewind || fail "kill $kill: rewind: $(cat data.log)"
             # Each writer notes where it found the end of data; the books are closed every fifth time.
             ((kill % 5 == 4)) || continue
-            found=$(check) || fail "kill $kill: $(tail -20 books data.log)"
+            found=$(check) || fail "kill $kill: $(tail -n 20 books data.log)"
             echo "kill $kill: $found"
         done
         echo "$KILLS kills, $marked with records that were not synchronised, $refused raw writes refused"
@@ -85,7 +85,7 @@ fn the_virtual_drive_is_reset_while_a_backup_runs() {
             sg_reset -d $NSTSG >/dev/null || fail sg_reset
             wait $writer && grep -q 'errno 5' said || fail "reset $reset: $(cat said)"
             mt -f $NST rewind || fail "rewind: $(tail -5 data.log)"
-            found=$(check) || fail "reset $reset: $(tail -20 books data.log; dmesg | tail -5)"
+            found=$(check) || fail "reset $reset: $(tail -n 20 books data.log; dmesg | tail -n 5)"
             grep -q ' lost 0' <<<"$found" || fail "reset $reset: $found"
             echo "reset $reset: $found"
         done
@@ -112,11 +112,11 @@ fn the_raw_drive_goes_away_and_comes_back() {
         wait $writer && grep -q 'errno 5' said || fail "$(cat said)"
         "$BIN/sealtape" drive status drive0 | grep -q '^LOST RECORDS' || fail "the operator does not hear of it"
         mt -f $NST rewind || fail "rewind: $(tail -5 data.log)"
-        check || fail "$(tail -20 books data.log)"
+        check || fail "$(tail -n 20 books data.log)"
         "$BIN/sealtape" volume unload drive0 && "$BIN/sealtape" volume load drive0 >/dev/null || fail "$(tail -5 data.log)"
         ready
         write --count 50 || fail "$(cat said)"
-        check || fail "$(tail -20 books data.log)"
+        check || fail "$(tail -n 20 books data.log)"
         stop_by_hand && stop_raw_drive
     "#);
 }
@@ -144,10 +144,13 @@ fn an_orderly_stop_with_an_open_node_and_leftovers_of_another_configuration() {
         found=$(check) || fail "$(cat books; tail data.log)"
         grep -q ' lost 0' <<<"$found" || fail "an orderly stop took something: $found"
         kill_data
-        sed -i 's/drive0/drive7/' $SEALTAPE_HOME/sealtape.toml
-        data_path
+        sed -i '/^front_end/d; /^virtual_serial/d' $SEALTAPE_HOME/sealtape.toml # A node in a folder instead.
+        rm data.log
+        "$BIN/sealtaped" 2>data.log &
+        DATA_PID=$!
+        WAIT=30 wait_for grep -q ' ready ' data.log || fail "sealtaped: $(cat data.log)"
         grep -q 'not configured any more was removed.*drive0' data.log || fail "$(cat data.log)"
-        ls /sys/kernel/config/target/core/user_5773 | grep drive0 && fail "drive0 is there"
+        ls /sys/kernel/config/target/core | grep user_5773 && fail "drive0 is there"
         stop_by_hand && stop_raw_drive
     "#);
 }

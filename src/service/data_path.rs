@@ -161,6 +161,9 @@ impl Drives {
                 Ok(()) => {}
                 Err(error) => tracing::error!(drive = %drive.name, %error, "not unloaded in order at the end"),
             }
+            if let Err(error) = drive.raw.give_back() {
+                tracing::error!(drive = %drive.name, %error, "the drive keeps the programmable early warning of this service");
+            }
             if let Some(ownership) = lock(&drive.ownership).take()
                 && let Err(error) = ownership.release()
             {
