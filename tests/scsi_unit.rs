@@ -338,3 +338,36 @@ fn the_programmable_early_warning_is_told_once_where_the_host_asked_for_it() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert!((4 * MEBIBYTE..5 * MEBIBYTE).contains(&told[0]), "{told:?}");
 }
+
+#[test]
+fn after_a_take_over_nothing_is_written_until_the_host_has_said_where() {
+    let options = ScsiOptions { reset_loses_place: true, ..ScsiOptions::as_drive("test") };
+    let load = Command::LoadUnload { immediate: false, hold: false, end_of_tape: false, retension: false, load: true };
+    let ways = [
+        Command::Rewind { immediate: false },
+        Command::Locate16 { immediate: false, partition: None, destination: Destination::EndOfData },
+        Command::Locate10 { immediate: false, block_address_type: false, partition: None, object: 0 },
+        Command::Space6 { code: 3, count: 0 },
+        load,
+    ];
+    for way in ways {
+        let unit = ScsiUnit::new(Box::new(ModelTape::new(ModelOptions::new(64 * MEBIBYTE))), options.clone());
+        let mut host = Host { unit };
+        // As the server does with a unit that nobody has used yet in this process.
+        host.unit.reset();
+        for _ in 0..6 {
+            let command = Command::Write6 { fixed: false, length: 4 };
+            assert_eq!(host.send(command, b"lost", 0).0.status, Status::CHECK_CONDITION);
+        }
+        assert_eq!(
+            host.sense(Command::WriteFilemarks6 { immediate: false, count: 1 }, 0).0.key,
+            SenseKey::HARDWARE_ERROR
+        );
+        assert_eq!(host.sense(Command::Erase6 { immediate: false, long: false }, 0).0.key, SenseKey::HARDWARE_ERROR);
+        // Only synchronises.
+        host.good(Command::WriteFilemarks6 { immediate: false, count: 0 }, 0);
+        assert_eq!(host.object(), 0);
+        host.good(way, 0);
+        host.write(b"here");
+    }
+}

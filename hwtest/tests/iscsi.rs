@@ -105,11 +105,12 @@ fn a_restart_of_the_services_keeps_the_export_and_a_writer_hears_of_it() {
         grep -q 'still linked at .*/iscsi/.*initiators are told BUSY until it is served again' run.log || fail "$(cat run.log)"
         run_services 3>&-
         "$BIN/sealtape" volume load drive0 A00001L8.tape >/dev/null || fail "load: $(cat run.log)"
-        for try in 1 2 3; do # One for each unit attention.
+        for try in 1 2 3 4 5 6; do
             dd if=other bs=1M iflag=fullblock status=none 2>said >&3 && fail "written at try $try, at a place that the host does not know"
             grep -q 'Input/output error' said || fail "try $try: $(cat said)"
         done
         exec 3>&-
+        mt -f $NST rewind && dd if=$NST of=back bs=1M status=none && cmp data back || fail "what was written is gone"
         log_out
         stop_initiator
         unexport

@@ -217,6 +217,7 @@ impl Drive {
                     serial,
                     largest_block,
                     marked_as_virtual: true,
+                    reset_loses_place: true,
                     ..ScsiOptions::as_drive(name.clone())
                 };
                 Front::Scsi(SharedUnit::new(ScsiUnit::new(Box::new(unit.clone()), options)))

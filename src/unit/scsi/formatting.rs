@@ -27,7 +27,9 @@ impl ScsiUnit {
             return Err(invalid_field(4, Some(3)));
         }
         if load {
-            return Ok(self.moved(|drive| drive.load())?);
+            self.moved(|drive| drive.load())?;
+            self.place_lost = false;
+            return Ok(());
         }
         if self.removal_prevented {
             return Err(illegal(AdditionalSense::MEDIUM_REMOVAL_PREVENTED));

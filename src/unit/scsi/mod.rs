@@ -46,6 +46,9 @@ pub struct ScsiOptions {
     pub serial: Option<String>,
     /// Says in page 83h that it is a virtual drive, so that a search by serial number does not take it for the real one.
     pub marked_as_virtual: bool,
+    /// When it is taken over from a service that ended under the host's hands, nothing is written until the host has rewound or
+    /// located: where it believes to be need not be where the medium is. A reset that the transport tells of moves nothing.
+    pub reset_loses_place: bool,
     /// Longest block that the front end carries in one command, in bytes.
     pub largest_block: u32,
 }
@@ -59,6 +62,7 @@ impl ScsiOptions {
             product: None,
             serial: None,
             marked_as_virtual: false,
+            reset_loses_place: false,
             largest_block: 0xff_ffff,
         }
     }
@@ -72,6 +76,8 @@ pub struct ScsiUnit {
     /// Unit attentions that no command has told yet, each kind once, in the order of their arrival.
     attentions: Vec<AdditionalSense>,
     removal_prevented: bool,
+    /// The host has to say where it wants to be before it writes.
+    place_lost: bool,
     /// REPORT TIMESTAMP: what the host set, and when.
     timestamp: Option<(u64, Instant)>,
     /// Reused for blocks that arrive or leave in fixed mode.
@@ -88,6 +94,7 @@ impl ScsiUnit {
             mode: ModeState::default(),
             attentions: vec![AdditionalSense::POWER_ON_RESET],
             removal_prevented: false,
+            place_lost: false,
             timestamp: None,
             block: Vec::new(),
             board: Arc::default(),
@@ -121,6 +128,7 @@ impl ScsiUnit {
             let additional = self.attentions.remove(0);
             return Err(Fault::Sense(Sense::new(SenseKey::UNIT_ATTENTION, additional)));
         }
+        self.check_host_place(command)?;
         use Command as C;
         match *command {
             C::TestUnitReady => Ok(self.drive.test_unit_ready()?),
@@ -168,6 +176,25 @@ impl ScsiUnit {
             | C::InitializeElementStatus
             | C::ReadElementStatus { .. } => Err(Fault::UnknownOperation),
         }
+    }
+
+    /// A program that tries again after each error would get past the attentions, and write at the beginning of the medium.
+    fn check_host_place(&self, command: &Command) -> Answer {
+        let writes = match *command {
+            Command::Write6 { length, .. } => length != 0,
+            Command::WriteFilemarks6 { count, .. } => count != 0,
+            Command::Erase6 { .. } | Command::Erase16 { .. } => true,
+            _ => false,
+        };
+        if !(writes && self.place_lost) {
+            return Ok(());
+        }
+        let name = &self.options.name;
+        let message = format!(
+            "drive {name}: after a restart of the service nothing is written until the host has rewound or located"
+        );
+        let sense = Sense::new(SenseKey::HARDWARE_ERROR, AdditionalSense::SEQUENTIAL_POSITIONING_ERROR);
+        Err(DriveError::new(DriveErrorKind::Hardware, message).with_sense(sense).into())
     }
 
     fn request_sense(&mut self, descriptor: bool, allocation: u8, data_in: &mut DataIn<'_>) -> Answer {
@@ -231,6 +258,7 @@ impl LogicalUnit for ScsiUnit {
 
     fn reset(&mut self) {
         self.reset_by_transport();
+        self.place_lost |= self.options.reset_loses_place;
         // The power-on that no command has told yet says it all.
         if !self.attentions.contains(&AdditionalSense::POWER_ON_RESET) {
             self.attention(AdditionalSense::BUS_DEVICE_RESET);

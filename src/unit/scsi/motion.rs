@@ -13,7 +13,11 @@ impl ScsiUnit {
         match *command {
             Command::Space6 { code, count } => self.space(code, i64::from(count)),
             Command::Space16 { code, count } => self.space(code, count),
-            Command::Rewind { .. } => Ok(self.moved(|drive| drive.rewind())?),
+            Command::Rewind { .. } => {
+                self.moved(|drive| drive.rewind())?;
+                self.place_lost = false;
+                Ok(())
+            }
             Command::Locate10 { partition, object, .. } => {
                 self.locate(partition, Destination::Object(u64::from(object)))
             }
@@ -44,6 +48,7 @@ impl ScsiUnit {
             return Err(invalid_field(4, None)); // It has no magnitude.
         }
         let outcome = self.moved(|drive| drive.space(kind, count))?;
+        self.place_lost &= kind != SpaceKind::EndOfData; // The other kinds count from a place that the host does not know.
         let Some((stop, residue)) = outcome.stopped else { return Ok(()) };
         let residue = i64::try_from(residue).unwrap_or(i64::MAX);
         Err(match stop {
@@ -85,7 +90,10 @@ impl ScsiUnit {
 
     fn go(&mut self, to: Position) -> Answer {
         match self.moved(|drive| drive.locate(to)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.place_lost = false;
+                Ok(())
+            }
             // A partition that is not there: the field is named (SSC-4 7.3).
             Err(error) if error.kind == DriveErrorKind::IllegalRequest => Err(invalid_field(3, None)),
             Err(error) => Err(error.into()),
