@@ -91,19 +91,7 @@ impl Bench {
         };
         let drive = self.drive()?;
         let status = drive.medium_status()?;
-        let said = [("MAM attribute 0806h", &status.barcode), ("the changer", &in_drive)];
-        if said.iter().all(|(_, told)| told.is_none()) {
-            bail!(
-                "neither MAM attribute 0806h nor a changer tells which volume is in the drive: nothing is written; load {barcode} by a library"
-            );
-        }
-        for (who, told) in said {
-            if let Some(told) = told
-                && told != barcode
-            {
-                bail!("{who} says that {told} is in the drive: nothing is written; put {barcode} into it");
-            }
-        }
+        check_volume(barcode, status.barcode.as_deref(), in_drive.as_deref())?;
         Ok(Held { drive, status, put_in_again })
     }
 
@@ -171,6 +159,24 @@ impl Bench {
     }
 }
 
+/// Refuses every volume but the one that was named: one of the two has to know it, and neither may know another.
+fn check_volume(barcode: &str, in_memory: Option<&str>, in_changer: Option<&str>) -> Result<()> {
+    let said = [("MAM attribute 0806h", in_memory), ("the changer", in_changer)];
+    for (who, told) in said {
+        if let Some(told) = told
+            && told != barcode
+        {
+            bail!("{who} says that {told} is in the drive: nothing is written; put {barcode} into it");
+        }
+    }
+    if in_memory.is_none() && in_changer.is_none() {
+        bail!(
+            "neither MAM attribute 0806h nor a changer tells which volume is in the drive: nothing is written; load {barcode} by a library"
+        );
+    }
+    Ok(())
+}
+
 /// Runs `mtx` and gives what it printed.
 pub(super) fn run_mtx(changer: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new("mtx").arg("-f").arg(changer).args(arguments).output();
@@ -180,4 +186,28 @@ pub(super) fn run_mtx(changer: &Path, arguments: &[&str]) -> Result<String> {
         bail!("mtx {}: {}: {}", arguments.join(" "), output.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_volume;
+
+    #[test]
+    fn only_the_volume_that_was_named_is_taken() {
+        let ours = Some("SEA001L8");
+        for (in_memory, in_changer, right) in [
+            (ours, ours, true),
+            (ours, None, true),
+            (None, ours, true),
+            (None, None, false),
+            (Some("SEA002L8"), ours, false),
+            (ours, Some("SEA002L8"), false),
+            (Some("SEA001L"), None, false),
+            (Some(""), None, false),
+        ] {
+            let refused = check_volume("SEA001L8", in_memory, in_changer);
+            assert_eq!(refused.is_ok(), right, "{in_memory:?} {in_changer:?}: {refused:?}");
+            assert!(refused.map_or_else(|error| error.to_string().contains("nothing is written"), |()| true));
+        }
+    }
 }

@@ -199,7 +199,12 @@ pub(super) fn worm(bench: &mut Bench, notes: &mut Notes) -> Result<Verdict> {
         .expect(status.medium_type == MediumType::Worm, || format!("{barcode} is told to be {:?}", status.medium_type));
     drive.space(sealtape_drivers::medium::SpaceKind::EndOfData, 0)?;
     let begin = drive.read_position()?.position;
-    write_blocks(drive, BLOCKS)?;
+    notes.fact(format!(
+        "it is {} written up to object {}",
+        if status.write_protected { "protected, and" } else { "not protected, and" },
+        begin.object
+    ));
+    write_blocks(drive, BLOCKS).context("appending")?;
     drive.write_filemarks(1, false)?;
     for (name, change) in CHANGES {
         drive.locate(begin)?;
