@@ -5,7 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use sealtape_drivers::medium::{DriveErrorKind, MediumStatus, TapeDrive};
-use sealtape_drivers::sg::{Changer, Inventory, ScsiTapeDrive, SgDevice, Sharing, SlotKind};
+use sealtape_drivers::sg::{
+    Changer, Inventory, Ownership, RecordFile, ScsiTapeDrive, SgDevice, Sharing, SlotKind, StDriver,
+};
+use tempfile::TempDir;
 
 use super::Options;
 
@@ -15,7 +18,9 @@ pub(super) type Drive = ScsiTapeDrive<SgDevice>;
 /// What the cases work on.
 pub struct Bench {
     pub(super) options: Options,
-    drive: Option<Drive>,
+    drive: Option<(Drive, Ownership<SgDevice>)>,
+    /// Where the ownership is recorded.
+    folder: TempDir,
 }
 
 /// A volume that may be written to: the drive, after it and the changer have said that the volume with this barcode is in it. The volume stays while
@@ -29,23 +34,31 @@ pub(super) struct Held<'a> {
 
 impl Bench {
     pub(super) fn open(options: Options) -> Result<Self> {
-        let mut bench = Self { options, drive: None };
+        let mut bench = Self { options, drive: None, folder: tempfile::tempdir()? };
         bench.drive()?;
         Ok(bench)
     }
 
-    /// The drive, opened for us alone.
+    /// The drive, for us alone: `st` and other initiators are kept off.
     pub(super) fn drive(&mut self) -> Result<&mut Drive> {
-        let drive = match self.drive.take() {
-            Some(drive) => drive,
-            None => ScsiTapeDrive::open(SgDevice::open(&self.options.drive, Sharing::Exclusive)?)?,
+        let held = match self.drive.take() {
+            Some(held) => held,
+            None => {
+                let device = SgDevice::open(&self.options.drive, Sharing::Exclusive)?;
+                let record = RecordFile::new(self.folder.path().join("hwtest.owner"));
+                let owner = Ownership::take(device.try_clone()?, device.address(), StDriver::default(), record)?;
+                (ScsiTapeDrive::open(device)?, owner)
+            }
         };
-        Ok(self.drive.insert(drive))
+        Ok(&mut self.drive.insert(held).0)
     }
 
-    /// Closes the drive, for a program that wants it.
-    pub(super) fn let_go(&mut self) {
-        self.drive = None;
+    /// Gives the drive back, for a program that wants it.
+    pub(super) fn let_go(&mut self) -> Result<()> {
+        match self.drive.take() {
+            Some((_, owner)) => Ok(owner.release()?),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn changer(&self) -> Result<Option<Changer<SgDevice>>> {
