@@ -69,6 +69,7 @@ fn look_at_the_medium(bench: &mut Bench, notes: &mut Notes) -> Result<()> {
             }
         }
     }
+    notes.expect(blocks > 0, || "nothing stands on the medium".to_owned());
     notes.fact(format!(
         "on the medium: {blocks} blocks, {filemarks} filemarks, {bytes} bytes, no clear text but the label"
     ));
