@@ -35,7 +35,7 @@ fn help_goes_to_stdout_and_usage_errors_exit_with_2() {
         &[][..],
         &["no-such-command"],
         &["drive", "status", "--watch=0"],
-        &["volume", "label", "a"],
+        &["volume", "label"],
         &["volume", "label", "a", "L", "--overwrite", "not-a-uuid"],
         &["volume", "label", "a", "L", "--partitions", "3"],
         &["--quiet", "--verbose", "drive", "list"],

@@ -13,7 +13,7 @@ use commands::{Command, Outcome, any_command, run};
 use proptest::prelude::*;
 use sealtape::unit::scsi::{ScsiOptions, ScsiUnit};
 use sealtape_drivers::medium::model::{ModelOptions, ModelTape};
-use sealtape_drivers::medium::{DriveErrorKind, ReadOutcome, TapeDrive};
+use sealtape_drivers::medium::{DriveErrorKind, Position, ReadOutcome, SpaceKind, TapeDrive};
 use sealtape_drivers::scsi::{DataIn, LogicalUnit};
 use sealtape_drivers::sg::{Answer, Data, ScsiTapeDrive, Transport};
 
@@ -108,5 +108,38 @@ proptest! {
         commands in prop::collection::vec(any_command(), 1..80),
     ) {
         compare(options(second, early_warning, worm, write_protected), &commands);
+    }
+}
+
+/// A residue above 31 bits does not fit the INFORMATION field that tells it.
+#[test]
+fn a_count_beyond_what_sense_data_can_tell_is_spaced_in_parts() {
+    let options = ModelOptions::new(3 << 20);
+    let unit = ScsiUnit::new(Box::new(ModelTape::new(options.clone())), ScsiOptions::as_drive("loop"));
+    let mut drive = ScsiTapeDrive::open(Loopback(unit)).unwrap();
+    let mut model = ModelTape::new(options);
+    drive.load().unwrap();
+    model.load().unwrap();
+    for tape in [&mut model as &mut dyn TapeDrive, &mut drive] {
+        for _ in 0..3 {
+            tape.write(b"block").unwrap();
+        }
+        tape.write_filemarks(1, false).unwrap();
+        tape.write(b"block").unwrap();
+    }
+    for count in [1 << 33, i64::MAX, 0x7fff_ffff, 0x8000_0000] {
+        for (kind, count) in
+            [SpaceKind::Blocks, SpaceKind::Filemarks].into_iter().flat_map(|kind| [(kind, count), (kind, -count)])
+        {
+            for object in [0, 2, 4, 5] {
+                let place = Position { partition: 0, object };
+                model.locate(place).unwrap();
+                drive.locate(place).unwrap();
+                let expected = model.space(kind, count).unwrap();
+                assert!(expected.stopped.is_some());
+                assert_eq!(drive.space(kind, count).unwrap(), expected, "{kind:?} {count} from {object}");
+                assert_eq!(drive.read_position().unwrap().position, model.read_position().unwrap().position);
+            }
+        }
     }
 }

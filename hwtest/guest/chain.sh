@@ -25,6 +25,24 @@ stop_raw_drive() {
     kill "$RAW_PID" && wait "$RAW_PID" || fail "the lab drive ended with $?: $(cat raw.log)"
 }
 
+# library LINE...: starts the lab changer of a library that holds this; `holds LINE...` changes what it holds. Its process is CHANGER_PID, its
+# node CHANGER.
+library() {
+    holds "$@"
+    "$BIN/sealtape-lab-changer" --inventory /dev/shm/library >changer.out 2>changer.log &
+    CHANGER_PID=$!
+    wait_for grep -q ^ready changer.out || fail "the lab changer does not start: $(cat changer.log)"
+    read -r CHANGER _ < <(scsi_by_serial LIB0000001) || fail "the lab changer has no node"
+    CHANGER=/dev/$CHANGER
+}
+holds() {
+    printf '%s\n' "$@" >/dev/shm/library.new && mv /dev/shm/library.new /dev/shm/library
+}
+
+stop_library() {
+    kill "$CHANGER_PID" && wait "$CHANGER_PID" || fail "the lab changer ended with $?: $(cat changer.log)"
+}
+
 # found [SETTING...]: a home folder with token and keys; drive0 is the lab drive behind a virtual one. Lines may be added to the drive.
 found() {
     "$BIN/sealtape" init --quiet --drive drive0 || fail init

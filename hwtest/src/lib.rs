@@ -6,3 +6,4 @@
 pub mod guest;
 pub mod suite;
 mod sys;
+pub mod tape;

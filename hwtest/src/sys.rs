@@ -1,11 +1,12 @@
-//! What a child process does between fork and exec, which has no safe interface.
+//! What has no safe interface: a child process between fork and exec, and the ioctls of the tape driver.
 
 #![allow(
     unsafe_code,
-    reason = "CommandExt::pre_exec is unsafe: the child of a threaded process may do little before exec"
+    reason = "CommandExt::pre_exec is unsafe: the child of a threaded process may do little before exec; ioctl is unsafe for its pointers"
 )]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -33,4 +34,34 @@ pub(crate) fn own_session_until_we_end(command: &mut Command) {
             if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
         });
     }
+}
+
+/// `struct mtop`.
+#[repr(C)]
+struct Mtop {
+    operation: i16,
+    count: i32,
+}
+
+/// `struct mtpos`.
+#[repr(C)]
+struct Mtpos {
+    block: nix::libc::c_long,
+}
+
+nix::ioctl_write_ptr!(mtioctop, b'm', 1, Mtop);
+nix::ioctl_read!(mtiocpos, b'm', 3, Mtpos);
+
+/// MTIOCTOP.
+pub(crate) fn tape_operation(node: BorrowedFd<'_>, operation: i16, count: i32) -> io::Result<()> {
+    // SAFETY: the kernel reads one `struct mtop`, which lives until the call returns; the descriptor is open.
+    unsafe { mtioctop(node.as_raw_fd(), &Mtop { operation, count }) }.map(drop).map_err(io::Error::from)
+}
+
+/// MTIOCPOS.
+pub(crate) fn tape_position(node: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut position = Mtpos { block: 0 };
+    // SAFETY: the kernel writes one `struct mtpos`, which lives until the call returns; the descriptor is open.
+    unsafe { mtiocpos(node.as_raw_fd(), &mut position) }?;
+    u64::try_from(position.block).map_err(io::Error::other)
 }

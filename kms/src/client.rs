@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::frame::{Deadline, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
 use crate::hex::Hex;
 use crate::protocol::{
-    CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest, GenerationRef, LabelOrder,
+    Cartridge, CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest, GenerationRef, LabelOrder,
     LabelTicket, Loaded, NewGeneration, NewVolume, PoolPolicy, Refusal, SessionStart, Status, SyncPoint, Ticket,
     VolumeState, VolumeSummary, VolumeView,
 };
@@ -168,10 +168,27 @@ impl DataPathClient {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn create_volume(&self, ticket: &Ticket, replaces: Option<Uuid>) -> Result<NewVolume, ClientError> {
-        let unit = self.unit.clone();
-        match self.call(&DataPathRequest::CreateVolume { ticket: ticket.clone(), unit, replaces })? {
+    pub fn create_volume(
+        &self,
+        ticket: &Ticket,
+        replaces: Option<Uuid>,
+        cartridge: &Cartridge,
+    ) -> Result<NewVolume, ClientError> {
+        let (unit, cartridge) = (self.unit.clone(), cartridge.clone());
+        match self.call(&DataPathRequest::CreateVolume { ticket: ticket.clone(), unit, replaces, cartridge })? {
             (DataPathReply::Volume(volume), None) => Ok(volume),
+            _ => Err(self.channel.unexpected("reply")),
+        }
+    }
+
+    /// A ticket to label the blank cartridge in the unit, if a pool's policy wants that.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn authorize_by_policy(&self, cartridge: &Cartridge) -> Result<Option<Ticket>, ClientError> {
+        let (unit, cartridge) = (self.unit.clone(), cartridge.clone());
+        match self.call(&DataPathRequest::AuthorizeByPolicy { unit, cartridge })? {
+            (DataPathReply::Ticket { ticket }, None) => Ok(ticket),
             _ => Err(self.channel.unexpected("reply")),
         }
     }
@@ -213,15 +230,25 @@ impl DataPathClient {
         }
     }
 
-    /// The data key of a generation.
+    /// The data key of a generation, if its volume stands in this cartridge.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn load(&self, at: GenerationRef) -> Result<(Loaded, DataKey), ClientError> {
-        match self.call(&DataPathRequest::Load { unit: self.unit.clone(), at })? {
+    pub fn load(&self, at: GenerationRef, cartridge: &Cartridge) -> Result<(Loaded, DataKey), ClientError> {
+        let (unit, cartridge) = (self.unit.clone(), cartridge.clone());
+        match self.call(&DataPathRequest::Load { unit, at, cartridge })? {
             (DataPathReply::Loaded(loaded), Some(key)) => Ok((loaded, key)),
             _ => Err(self.channel.unexpected("reply")),
         }
+    }
+
+    /// Says in which cartridge a verified volume stands: what the catalogue did not know is entered.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn learn_cartridge(&self, volume: Uuid, cartridge: &Cartridge) -> Result<(), ClientError> {
+        let (unit, cartridge) = (self.unit.clone(), cartridge.clone());
+        self.done(&DataPathRequest::LearnCartridge { unit, volume, cartridge })
     }
 
     /// A new session; durable before the answer. A call that failed may have used an ordinal up.
@@ -358,6 +385,19 @@ impl ControlClient {
             ControlReply::Ticket(ticket) => Ok(ticket),
             _ => Err(self.channel.unexpected("reply")),
         }
+    }
+
+    /// A volume stands in this cartridge now.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn set_cartridge(
+        &self,
+        volume: impl Into<String>,
+        cartridge: Cartridge,
+        reason: impl Into<String>,
+    ) -> Result<(), ClientError> {
+        self.done(&ControlRequest::SetCartridge { volume: volume.into(), cartridge, reason: reason.into() })
     }
 
     /// All volumes.

@@ -18,6 +18,7 @@
 //! wrapped in the token.
 
 pub mod authority;
+mod cartridge;
 mod catalogue;
 pub mod client;
 pub mod custody;

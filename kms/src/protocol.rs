@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::cartridge::{BarcodePattern, Cartridge};
 use crate::hex::{Hex, HexBytes};
 
 /// Name of the data path's socket in the run directory.
@@ -99,6 +100,9 @@ pub struct PoolPolicy {
     pub label_on_medium: bool,
     /// Whether the barcode stands in the label block in clear.
     pub barcode_on_medium: bool,
+    /// Blank cartridges whose barcode fits are labelled when they are loaded; none is when there is no pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_label: Option<BarcodePattern>,
 }
 
 impl PoolPolicy {
@@ -112,6 +116,7 @@ impl PoolPolicy {
             key_on_medium: true,
             label_on_medium: true,
             barcode_on_medium: true,
+            auto_label: None,
         }
     }
 }
@@ -148,6 +153,16 @@ pub enum DataPathRequest {
         unit: String,
         /// The volume that stands on the medium now, if it holds one of ours.
         replaces: Option<Uuid>,
+        /// The cartridge in the unit.
+        #[serde(default)]
+        cartridge: Cartridge,
+    },
+    /// Permission to label the blank cartridge in the unit, if a pool's policy wants it labelled without being asked.
+    AuthorizeByPolicy {
+        /// The unit that asks.
+        unit: String,
+        /// The cartridge in it.
+        cartridge: Cartridge,
     },
     /// Makes the next generation of a partition, with a new data key.
     CreateGeneration {
@@ -182,6 +197,18 @@ pub enum DataPathRequest {
         unit: String,
         /// Which generation.
         at: GenerationRef,
+        /// The cartridge in the unit.
+        #[serde(default)]
+        cartridge: Cartridge,
+    },
+    /// What the medium holds has been verified with its key: what the catalogue did not know of its cartridge is entered.
+    LearnCartridge {
+        /// The unit that tells.
+        unit: String,
+        /// The volume.
+        volume: Uuid,
+        /// The cartridge in the unit.
+        cartridge: Cartridge,
     },
     /// A new session; its ordinal is never given twice.
     OpenSession {
@@ -359,6 +386,9 @@ pub struct Loaded {
     pub sessions: Vec<SessionRecord>,
     /// The end of data at the last synchronisation, unless a session was opened before it since.
     pub end: Option<SyncPoint>,
+    /// The unit knows more of the cartridge than the catalogue: to be told once the medium is verified.
+    #[serde(default)]
+    pub learn_cartridge: bool,
 }
 
 /// A generation without its key.
@@ -415,10 +445,16 @@ pub struct VolumeView {
     pub label: String,
     /// The barcode.
     pub barcode: Option<String>,
+    /// The cartridge's serial number.
+    #[serde(default)]
+    pub cartridge_serial: Option<String>,
     /// The pool's policy.
     pub policy: PoolPolicy,
     /// When it was created (RFC 3339, UTC).
     pub created: String,
+    /// When what was written to it was last synchronised (RFC 3339, UTC).
+    #[serde(default)]
+    pub written: Option<String>,
     /// The partitions.
     pub partitions: Vec<PartitionView>,
 }
@@ -436,12 +472,18 @@ pub struct VolumeSummary {
     pub label: String,
     /// The barcode.
     pub barcode: Option<String>,
+    /// The cartridge's serial number.
+    #[serde(default)]
+    pub cartridge_serial: Option<String>,
     /// The pool.
     pub pool: String,
     /// Number of partitions.
     pub partitions: u8,
     /// When it was created (RFC 3339, UTC).
     pub created: String,
+    /// When what was written to it was last synchronised (RFC 3339, UTC).
+    #[serde(default)]
+    pub written: Option<String>,
 }
 
 /// A reply on the data path's sockets.
@@ -456,6 +498,11 @@ pub enum DataPathReply {
     View(VolumeView),
     /// To `Load` and `LoadStream`; the data key follows.
     Loaded(Loaded),
+    /// To `AuthorizeByPolicy`; none where no pool wants it.
+    Ticket {
+        /// What to hand back, once, to label.
+        ticket: Option<Ticket>,
+    },
     /// To `OpenSession`.
     Session {
         /// The session's ordinal.
@@ -486,6 +533,15 @@ pub enum ControlRequest {
         volume: String,
         /// `Retired` or `Active`.
         state: VolumeState,
+        /// Why; kept in the custody log.
+        reason: String,
+    },
+    /// A volume stands in this cartridge now, whatever the catalogue had: its barcode was exchanged, say.
+    SetCartridge {
+        /// UUID or label.
+        volume: String,
+        /// The cartridge as it is now; what it does not tell stays as it was.
+        cartridge: Cartridge,
         /// Why; kept in the custody log.
         reason: String,
     },
@@ -631,6 +687,8 @@ pub enum RefusalCode {
     Superseded,
     /// The volume's state forbids it.
     VolumeState,
+    /// The cartridge is not the one that the volume stands in, or that is to be labelled.
+    OtherCartridge,
     /// The unit may not use this pool.
     UnitRestricted,
     /// The ticket is unknown, used, expired, or for another unit.

@@ -29,8 +29,8 @@ use serde::Serialize;
 use crate::authority::{Actor, Authority};
 use crate::frame::{Deadline, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
 use crate::protocol::{
-    CONTROL_SOCKET, ControlReply, ControlRequest, DataPathReply, DataPathRequest, KEYS_SOCKET, Refusal, RefusalCode,
-    STREAM_SOCKET,
+    CONTROL_SOCKET, ControlReply, ControlRequest, DataPathReply, DataPathRequest, KEYS_SOCKET, Loaded, Refusal,
+    RefusalCode, STREAM_SOCKET,
 };
 use crate::secret::DataKey;
 
@@ -394,8 +394,11 @@ fn data_path(
     }
     let done = |()| (DataPathReply::Done, None);
     Ok(match request {
-        Q::CreateVolume { ticket, unit, replaces } => {
-            (DataPathReply::Volume(authority.create_volume(actor, &ticket, &unit, replaces)?), None)
+        Q::CreateVolume { ticket, unit, replaces, cartridge } => {
+            (DataPathReply::Volume(authority.create_volume(actor, &ticket, &unit, replaces, &cartridge)?), None)
+        }
+        Q::AuthorizeByPolicy { unit, cartridge } => {
+            (DataPathReply::Ticket { ticket: authority.authorize_by_policy(&unit, &cartridge)? }, None)
         }
         Q::CreateGeneration { unit, volume, partition, suite } => {
             let (generation, key) = authority.create_generation(actor, &unit, volume, partition, suite)?;
@@ -405,9 +408,13 @@ fn data_path(
             done(authority.activate_generation(actor, &unit, at, commitment)?)
         }
         Q::Lookup { unit, volume } => (DataPathReply::View(authority.lookup(actor, &unit, volume)?), None),
-        Q::Load { unit, at } => {
+        Q::Load { unit, at, cartridge } => {
+            let learn_cartridge = authority.check_cartridge(actor, &unit, at.volume, &cartridge)?;
             let (loaded, key) = authority.load(actor, &unit, at)?;
-            (DataPathReply::Loaded(loaded), Some(key))
+            (DataPathReply::Loaded(Loaded { learn_cartridge, ..loaded }), Some(key))
+        }
+        Q::LearnCartridge { unit, volume, cartridge } => {
+            done(authority.learn_cartridge(actor, &unit, volume, &cartridge)?)
         }
         Q::OpenSession { unit, at, session } => {
             (DataPathReply::Session { ordinal: authority.open_session(actor, &unit, at, &session)? }, None)
@@ -438,6 +445,9 @@ fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Resu
         Q::ShowVolume { volume } => ControlReply::Volume(authority.show_volume(&volume)?),
         Q::SetVolumeState { volume, state, reason } => {
             done(authority.set_volume_state(actor, &volume, state, &reason)?)
+        }
+        Q::SetCartridge { volume, cartridge, reason } => {
+            done(authority.set_cartridge(actor, &volume, &cartridge, &reason)?)
         }
         Q::ListPools => ControlReply::Pools(authority.list_pools()?),
         Q::CreatePool { policy } => done(authority.create_pool(actor, &policy)?),

@@ -12,7 +12,8 @@ use sealtape_kms::hex::Hex;
 use sealtape_kms::home::{InitOptions, init_home, init_home_signed};
 use sealtape_kms::offline;
 use sealtape_kms::protocol::{
-    GenerationRef, GenerationState, KeyState, LastRecord, PoolPolicy, RefusalCode, Rights, SyncPoint, VolumeState,
+    Cartridge, GenerationRef, GenerationState, KeyState, LastRecord, PoolPolicy, RefusalCode, Rights, SyncPoint,
+    VolumeState,
 };
 use support::install::{Install, ME, UNIT, labelled, options, order, session};
 use support::worker;
@@ -112,7 +113,7 @@ fn every_stanza_gives_the_key_with_the_token_alone() {
     let install = Install::new();
     let authority = install.open();
     let ticket = authority.authorize_label(ME, &order("A")).unwrap();
-    let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None).unwrap();
+    let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None, &Cartridge::default()).unwrap();
     let (generation, key) = authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap();
     assert_eq!(generation.stanzas.len(), 1);
     assert_eq!((generation.stanzas[0].kind, generation.stanzas[0].body.0.len()), (1, 56));
@@ -143,25 +144,41 @@ fn labelling_keeps_its_rules() {
     assert_eq!(code(authority.authorize_label(ME, &order("A")).map(drop)), RefusalCode::LabelInUse);
     // A ticket is for one unit, one medium, one use.
     let ticket = authority.authorize_label(ME, &order("B")).unwrap().ticket;
-    assert_eq!(code(authority.create_volume(ME, &ticket, "drive1", None).map(drop)), RefusalCode::Ticket);
     assert_eq!(
-        code(authority.create_volume(ME, &ticket, UNIT, Some(first.volume)).map(drop)),
+        code(authority.create_volume(ME, &ticket, "drive1", None, &Cartridge::default()).map(drop)),
+        RefusalCode::Ticket
+    );
+    assert_eq!(
+        code(authority.create_volume(ME, &ticket, UNIT, Some(first.volume), &Cartridge::default()).map(drop)),
         RefusalCode::WouldReplace
     );
-    let second = authority.create_volume(ME, &ticket, UNIT, None).unwrap();
-    assert_eq!(authority.create_volume(ME, &ticket, UNIT, None).unwrap(), second, "finishing after a crash");
+    let second = authority.create_volume(ME, &ticket, UNIT, None, &Cartridge::default()).unwrap();
+    assert_eq!(
+        authority.create_volume(ME, &ticket, UNIT, None, &Cartridge::default()).unwrap(),
+        second,
+        "finishing after a crash"
+    );
     let (generation, _) = authority.create_generation(ME, UNIT, second.volume, 0, None).unwrap();
     authority.activate_generation(ME, UNIT, generation.at, Hex([0; 32])).unwrap();
-    assert_eq!(code(authority.create_volume(ME, &ticket, UNIT, None).map(drop)), RefusalCode::Ticket);
+    assert_eq!(
+        code(authority.create_volume(ME, &ticket, UNIT, None, &Cartridge::default()).map(drop)),
+        RefusalCode::Ticket
+    );
     let forged = sealtape_kms::protocol::Ticket("00".repeat(16));
-    assert_eq!(code(authority.create_volume(ME, &forged, UNIT, None).map(drop)), RefusalCode::Ticket);
+    assert_eq!(
+        code(authority.create_volume(ME, &forged, UNIT, None, &Cartridge::default()).map(drop)),
+        RefusalCode::Ticket
+    );
 
     // Relabelling: the old volume stays until the new one is complete on both partitions.
     let mut relabel = order("A");
     (relabel.relabel, relabel.partitions) = (true, 2);
     let ticket = authority.authorize_label(ME, &relabel).unwrap().ticket;
-    assert_eq!(code(authority.create_volume(ME, &ticket, UNIT, None).map(drop)), RefusalCode::LabelInUse);
-    let third = authority.create_volume(ME, &ticket, UNIT, Some(first.volume)).unwrap();
+    assert_eq!(
+        code(authority.create_volume(ME, &ticket, UNIT, None, &Cartridge::default()).map(drop)),
+        RefusalCode::LabelInUse
+    );
+    let third = authority.create_volume(ME, &ticket, UNIT, Some(first.volume), &Cartridge::default()).unwrap();
     for partition in 0..2 {
         authority.load(ME, UNIT, at).unwrap();
         let (generation, _) = authority.create_generation(ME, UNIT, third.volume, partition, None).unwrap();
@@ -213,7 +230,7 @@ fn states_units_and_pools_are_enforced() {
     let mut dark = order("D");
     dark.pool = Some("dark".into());
     let ticket = authority.authorize_label(ME, &dark).unwrap();
-    let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None).unwrap();
+    let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None, &Cartridge::default()).unwrap();
     assert!(authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap().0.stanzas.is_empty());
     // Each refusal stands in the log.
     let text = export(&authority);

@@ -18,7 +18,8 @@ use sealtape_kms::client::{ClientError, ControlClient, DataPathClient, StreamCli
 use sealtape_kms::custody::{VerifierKey, verify_export};
 use sealtape_kms::home::Home;
 use sealtape_kms::protocol::{
-    CONTROL_SOCKET, ControlRequest, KEYS_SOCKET, LastRecord, RefusalCode, STREAM_SOCKET, SyncPoint, Ticket, VolumeState,
+    CONTROL_SOCKET, Cartridge, ControlRequest, KEYS_SOCKET, LastRecord, RefusalCode, STREAM_SOCKET, SyncPoint, Ticket,
+    VolumeState,
 };
 use sealtape_kms::server::{Server, ServerConfig};
 use support::install::{Install, ME, UNIT, labelled, options, order, session};
@@ -80,7 +81,7 @@ fn the_whole_life_over_the_sockets() {
     let mut running = Running::start();
     let (data_path, control, streams) = (running.data_path(), running.control(), running.streams());
     let ticket = control.authorize_label(order("A")).unwrap();
-    let volume = data_path.create_volume(&ticket.ticket, None).unwrap();
+    let volume = data_path.create_volume(&ticket.ticket, None, &Cartridge::default()).unwrap();
     let (generation, key) = data_path.create_generation(volume.volume, 0, None).unwrap();
     data_path.activate_generation(generation.at, &[5; 32]).unwrap();
     let ordinal = data_path.open_session(generation.at, session(0)).unwrap();
@@ -91,7 +92,7 @@ fn the_whole_life_over_the_sockets() {
         last: Some(LastRecord { object: 0, tag: sealtape_kms::hex::Hex([1; 16]) }),
     };
     data_path.record_sync(generation.at, end).unwrap();
-    let (loaded, again) = data_path.load(generation.at).unwrap();
+    let (loaded, again) = data_path.load(generation.at, &Cartridge::default()).unwrap();
     assert!(again.ct_eq(&key));
     assert_eq!(loaded.end, Some(end));
     data_path.incident(Some(volume.volume), "record 7 refused: tag").unwrap();
@@ -99,14 +100,17 @@ fn the_whole_life_over_the_sockets() {
     let (stream, stream_key) = streams.create_stream(None).unwrap();
     streams.finish_stream(stream.at.volume, 2, &[9; 16]).unwrap();
     assert!(streams.load_stream(stream.at).unwrap().1.ct_eq(&stream_key));
-    assert_eq!(refused(data_path.load(stream.at).unwrap_err()), RefusalCode::NotAllowed);
+    assert_eq!(refused(data_path.load(stream.at, &Cartridge::default()).unwrap_err()), RefusalCode::NotAllowed);
     assert_eq!(refused(streams.load_stream(generation.at).unwrap_err()), RefusalCode::NotAllowed);
 
     assert_eq!(control.list_volumes().unwrap().len(), 2);
     assert_eq!(control.show_volume("A").unwrap().volume, volume.volume);
     control.set_volume_state("A", VolumeState::Retired, "test").unwrap();
-    assert_eq!(refused(data_path.load(generation.at).unwrap_err()), RefusalCode::VolumeState);
-    assert_eq!(refused(data_path.create_volume(&Ticket("x".into()), None).unwrap_err()), RefusalCode::Ticket);
+    assert_eq!(refused(data_path.load(generation.at, &Cartridge::default()).unwrap_err()), RefusalCode::VolumeState);
+    assert_eq!(
+        refused(data_path.create_volume(&Ticket("x".into()), None, &Cartridge::default()).unwrap_err()),
+        RefusalCode::Ticket
+    );
     assert_eq!(control.list_pools().unwrap().len(), 1);
     assert!(control.status().unwrap().token_ok);
     assert!(!control.audit_show(None, 5).unwrap().is_empty());

@@ -6,7 +6,7 @@ mod support;
 use sealtape_kms::authority::Authority;
 use sealtape_kms::custody::{VerifierKey, VerifyError, verify_export};
 use sealtape_kms::hex::Hex;
-use sealtape_kms::protocol::RefusalCode;
+use sealtape_kms::protocol::{Cartridge, RefusalCode};
 use support::install::{Install, ME, UNIT, labelled, options, order, session};
 
 fn export(authority: &Authority) -> String {
@@ -254,7 +254,7 @@ fn nothing_secret_stands_in_text() {
     let install = Install::new();
     let authority = install.open();
     let ticket = authority.authorize_label(ME, &order("A")).unwrap();
-    let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None).unwrap();
+    let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None, &Cartridge::default()).unwrap();
     let (generation, key) = authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap();
     authority.activate_generation(ME, UNIT, generation.at, Hex([0; 32])).unwrap();
     let (loaded, again) = authority.load(ME, UNIT, generation.at).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use sealtape::service::config::{Config, PoolConfig};
+use sealtape::service::config::Config;
 use sealtape::service::daemon::ServiceArgs;
 use sealtape::service::{notify, pin};
 use sealtape_kms::authority::{Actor, Authority, AuthorityOptions};
@@ -109,9 +109,15 @@ fn open(config: &Config) -> anyhow::Result<Authority> {
 fn make_pools(authority: &Authority, config: &Config) -> anyhow::Result<()> {
     let known = authority.list_pools()?;
     for (name, pool) in &config.pools {
-        let policy = policy(name.as_str(), pool);
+        let policy = pool.policy(name.as_str());
         match known.iter().find(|known| known.name == policy.name) {
             Some(known) if *known == policy => {}
+            // Nothing on the media follows from which cartridges are taken.
+            Some(known) if (PoolPolicy { auto_label: policy.auto_label.clone(), ..known.clone() }) == policy => {
+                authority
+                    .set_auto_label(Actor::Service, &policy.name, policy.auto_label.as_ref())
+                    .with_context(|| format!("changing auto_label of the pool {name}"))?;
+            }
             Some(_) => bail!(
                 "{}: [pool.{name}] is not the policy with which this pool was made; put it back (sealtape pool list shows it), or make a pool of another name",
                 config.file.display()
@@ -123,15 +129,4 @@ fn make_pools(authority: &Authority, config: &Config) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn policy(name: &str, pool: &PoolConfig) -> PoolPolicy {
-    PoolPolicy {
-        name: name.to_owned(),
-        suite: pool.suite.number(),
-        compression: pool.compression.number(),
-        key_on_medium: pool.key_on_medium,
-        label_on_medium: pool.label_on_medium,
-        barcode_on_medium: pool.barcode_on_medium,
-    }
 }

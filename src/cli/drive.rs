@@ -188,6 +188,9 @@ pub(super) fn show(drive: &DriveStatus) -> String {
     if let Some(on) = &drive.medium {
         let left = on.remaining_bytes.map(|left| format!("{} left of ", bytes(left))).unwrap_or_default();
         rows.push(("medium", format!("{}, {left}{}", medium(drive), bytes(on.capacity_bytes))));
+        if drive.volume.is_none() {
+            rows.push(("barcode", on.barcode.clone().unwrap_or_default()));
+        }
     }
     if let Some(volume) = &drive.volume {
         rows.push(("volume", volume.uuid.to_string()));

@@ -214,6 +214,7 @@ fn refusal_exit(code: RefusalCode) -> Exit {
         RefusalCode::Internal => Exit::Failed,
         RefusalCode::Superseded
         | RefusalCode::VolumeState
+        | RefusalCode::OtherCartridge
         | RefusalCode::UnitRestricted
         | RefusalCode::Ticket
         | RefusalCode::LabelInUse

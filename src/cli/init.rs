@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sealtape_kms::home::{InitOptions, SOFTHSM2_MODULE, TokenChoice, init_home};
 use sealtape_kms::pkcs11::{Limits, Uri, WorkerCommand};
-use sealtape_kms::protocol::PoolPolicy;
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
@@ -107,14 +106,7 @@ impl Init {
             token,
             pin: pin::source(home, pin),
             worker: WorkerCommand::this_executable(),
-            pools: vec![PoolPolicy {
-                name: "default".into(),
-                suite: pool.suite.number(),
-                compression: pool.compression.number(),
-                key_on_medium: pool.key_on_medium,
-                label_on_medium: pool.label_on_medium,
-                barcode_on_medium: pool.barcode_on_medium,
-            }],
+            pools: vec![pool.policy("default")],
             limits: Limits::default(),
         };
         let made = init_home(&sealtape_kms::home::Home::new(home.path().join("keyd")), &options)?;

@@ -11,6 +11,7 @@ pub mod failure;
 mod hsm;
 mod image;
 mod init;
+mod library;
 mod manual;
 mod output;
 mod pipe;
@@ -82,6 +83,9 @@ enum Command {
     /// Label, load, list and verify volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// Look into tape libraries
+    #[command(subcommand)]
+    Library(library::Library),
     /// Look at the token and the key authority
     #[command(subcommand)]
     Hsm(hsm::Hsm),
@@ -92,7 +96,7 @@ enum Command {
     Seal(pipe::Seal),
     /// Open a sealed stream: standard input to standard output
     Open(pipe::Open),
-    /// Get files back from an image or a sealed stream, without services or catalogue
+    /// Get files back from a cartridge, its image or a sealed stream, without services or catalogue
     Restore(restore::Restore),
     /// Export, verify and read the custody log
     #[command(subcommand)]
@@ -144,6 +148,7 @@ impl Command {
             Self::Run(command) => command.run(&global.home()?, output),
             Self::Drive(command) => command.run(&global.home()?, output),
             Self::Volume(command) => command.run(&global.home()?, output),
+            Self::Library(command) => command.run(&global.home()?, output),
             Self::Hsm(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
             Self::Seal(command) => command.run(&global.home()?, output),

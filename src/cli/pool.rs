@@ -6,7 +6,7 @@ use sealtape_kms::protocol::PoolPolicy;
 
 use super::failure::Failure;
 use super::output::Output;
-use super::table::table;
+use super::table::{or_dash, table};
 use crate::seal::{Compression, Suite};
 use crate::service::home::Home;
 
@@ -37,8 +37,12 @@ fn list(pools: &[PoolPolicy]) -> String {
                 yes(pool.key_on_medium),
                 yes(pool.label_on_medium),
                 yes(pool.barcode_on_medium),
+                or_dash(pool.auto_label.as_ref()),
             ]
         })
         .collect();
-    table(["POOL", "SUITE", "COMPRESSION", "KEY ON MEDIUM", "LABEL ON MEDIUM", "BARCODE ON MEDIUM"], &rows)
+    table(
+        ["POOL", "SUITE", "COMPRESSION", "KEY ON MEDIUM", "LABEL ON MEDIUM", "BARCODE ON MEDIUM", "AUTO LABEL"],
+        &rows,
+    )
 }

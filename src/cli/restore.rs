@@ -1,13 +1,14 @@
-//! `restore`: files back from a cartridge's image or a sealed stream, without services.
+//! `restore`: files back from a cartridge in a drive, its image, or a sealed stream, without services.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write, stdout};
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{BufReader, ErrorKind, Read, Write, stdout};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealtape_drivers::image::{ImageDrive, OpenMode};
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, DriveIdentity, TapeDrive};
+use sealtape_drivers::sg::{ScsiTapeDrive, SgDevice, Sharing};
 use sealtape_kms::hex::HexBytes;
 use sealtape_kms::offline::{OfflineError, unwrap_any};
 use sealtape_kms::pkcs11::{Limits, PinLatch, PinSource, TokenConfig, TokenError, Uri, WorkerCommand, read_pin_file};
@@ -29,7 +30,7 @@ use crate::service::daemon::no_core_dumps;
 use crate::service::home::Home;
 use crate::service::pin;
 
-/// Get files back from a cartridge's image or a sealed stream, without services or catalogue.
+/// Get files back from a cartridge, its image or a sealed stream, without services or catalogue.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The data key comes from --key-file, else from the token named by --module and --token, else from the \
@@ -37,7 +38,7 @@ token of the home folder. Tape file N goes to file-N in the folder. Without the 
 cut off at the end of a tape: the report says so."
 )]
 pub(super) struct Restore {
-    /// The image file, or a file that holds a sealed stream
+    /// The real drive with the cartridge in it (/dev/sgN, or /dev/nstN), a cartridge's image, or a file that holds a sealed stream
     source: PathBuf,
     /// Folder for the files; must be new or empty
     #[arg(long, value_name = "DIR", required_unless_present = "stdout", conflicts_with = "stdout")]
@@ -179,7 +180,7 @@ impl Restore {
         let mut drive = drive(&self.source)?;
         let name = self.source.display().to_string();
         let selection = Selection { partition: self.partition, file: self.file, salvage: self.salvage };
-        let restored = restore(&mut drive, &name, selection, keys, sink, show)?;
+        let restored = restore(drive.as_mut(), &name, selection, keys, sink, show)?;
         Ok(Report {
             source,
             volume: restored.volume,
@@ -228,6 +229,9 @@ impl Write for Whole<'_> {
 
 /// A stream begins with its label, an image with its own header.
 fn is_stream(source: &Path) -> Result<bool, Failure> {
+    if is_device(source)? {
+        return Ok(false);
+    }
     let mut beginning = Vec::new();
     File::open(source)
         .and_then(|file| file.take(16).read_to_end(&mut beginning))
@@ -235,7 +239,48 @@ fn is_stream(source: &Path) -> Result<bool, Failure> {
     Ok(beginning == b"SEALTAPE VOLUME ")
 }
 
-fn drive(source: &Path) -> Result<ImageDrive, Failure> {
+fn is_device(source: &Path) -> Result<bool, Failure> {
+    let metadata = std::fs::metadata(source).map_err(|e| Failure::file("opening", source, &e))?;
+    Ok(metadata.file_type().is_char_device())
+}
+
+fn drive(source: &Path) -> Result<Box<dyn TapeDrive>, Failure> {
+    Ok(match is_device(source)? {
+        true => Box::new(real_drive(source)?),
+        false => Box::new(image(source)?),
+    })
+}
+
+/// The drive that the cartridge is in. It is ours alone meanwhile, as far as others use SCSI generic nodes, and it is only read.
+fn real_drive(source: &Path) -> Result<ScsiTapeDrive<SgDevice>, Failure> {
+    let not_opened = |e: std::io::Error| match e.kind() {
+        ErrorKind::ResourceBusy => {
+            Failure::new(Exit::Busy, e.to_string(), "stop the service that has the drive: systemctl stop sealtaped")
+        }
+        ErrorKind::PermissionDenied => {
+            Failure::new(Exit::NotPermitted, e.to_string(), "run this as root, or as a user who may use the drive")
+        }
+        _ => Failure::new(Exit::Drive, e.to_string(), "see what there is: lsscsi -g; and name the drive's node"),
+    };
+    let failed = |e: DriveError| {
+        let (exit, mend) = match e.kind {
+            DriveErrorKind::NotReady => (Exit::Medium, "put the cartridge into the drive, and run the command again"),
+            DriveErrorKind::ReservationConflict => (Exit::Busy, "another host has the drive reserved: stop it there"),
+            _ => (Exit::Drive, "check the drive, or restore in another one"),
+        };
+        Failure::new(exit, format!("{}: {}", source.display(), e.message), mend)
+    };
+    let device = SgDevice::open(source, Sharing::Exclusive).map_err(not_opened)?;
+    let mut drive = ScsiTapeDrive::open(device).map_err(failed)?;
+    drive.load().map_err(failed)?;
+    match drive.test_unit_ready() {
+        // That there is a cartridge now is known.
+        Err(e) if e.kind != DriveErrorKind::UnitAttention => Err(failed(e)),
+        _ => Ok(drive),
+    }
+}
+
+fn image(source: &Path) -> Result<ImageDrive, Failure> {
     let identity = DriveIdentity {
         vendor: "SEALTAPE".into(),
         product: "RESTORE".into(),
@@ -248,7 +293,7 @@ fn drive(source: &Path) -> Result<ImageDrive, Failure> {
         _ => Failure::new(
             Exit::Medium,
             e.message,
-            "name the image file of a cartridge, or a file that holds a sealed stream",
+            "name a drive's node, the image file of a cartridge, or a file that holds a sealed stream",
         ),
     };
     drive.insert(source, OpenMode::ReadOnly).map_err(failed)?;
@@ -406,16 +451,18 @@ impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         let message = error.to_string();
         match error {
-            RestoreError::NotSealed { .. } => {
-                Self::new(Exit::Medium, message, "see what the image holds: sealtape image dump FILE")
-            }
+            RestoreError::NotSealed { .. } => Self::new(
+                Exit::Medium,
+                message,
+                "check that this is the cartridge; of an image tells: sealtape image dump FILE",
+            ),
             RestoreError::Refused { .. } => {
                 Self::new(Exit::Integrity, message, "with --salvage reading goes on behind it; see also other copies")
             }
             RestoreError::Drive { .. } => Self::new(
                 Exit::Drive,
                 message,
-                "with --salvage reading goes on behind it; check the file: sealtape image dump FILE",
+                "with --salvage reading goes on behind it; check the drive, or the file: sealtape image dump FILE",
             ),
             RestoreError::NoSuchFile { .. } => Self::new(Exit::Unknown, message, "files are numbered from 0"),
             RestoreError::Output(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Self::stdout(&e),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
 use sealtape_kms::protocol::{
-    GenerationState, KeyState, LabelOrder as TicketOrder, VolumeKind, VolumeState, VolumeSummary, VolumeView,
+    Cartridge, GenerationState, KeyState, LabelOrder as TicketOrder, VolumeKind, VolumeState, VolumeSummary, VolumeView,
 };
 
 use super::drive::{Catalogue, show};
@@ -61,6 +61,8 @@ pub(super) enum Volume {
         /// The drive
         drive: String,
     },
+    /// The cartridge in a drive has been given another barcode, or its volume another cartridge: enter it into the catalogue
+    Rebarcode(Rebarcode),
     /// Take a volume out of use: it is not loaded any more
     Retire {
         /// Its UUID, or its label
@@ -84,9 +86,9 @@ pub(super) enum Volume {
 pub(super) struct Label {
     /// The drive
     drive: String,
-    /// The label, 1 to 64 characters; whether it stands on the medium in the clear is the pool's policy
-    label: String,
-    /// The barcode on the cartridge
+    /// The label, 1 to 64 characters; whether it stands on the medium in the clear is the pool's policy [default: the barcode]
+    label: Option<String>,
+    /// The barcode on the cartridge; where its memory or the library tells one, it has to be that [default: what they tell]
     #[arg(long)]
     barcode: Option<String>,
     /// The pool [default: the default pool]
@@ -99,6 +101,19 @@ pub(super) struct Label {
     /// data in the clear or something unreadable [default: only a blank medium is labelled]
     #[arg(long, value_name = "UUID|clear", value_parser = overwrite)]
     overwrite: Option<Overwrite>,
+}
+
+/// The cartridge in a drive has been given another barcode.
+#[derive(Debug, Args)]
+pub(super) struct Rebarcode {
+    /// The drive
+    drive: String,
+    /// The barcode on the cartridge, as you read it; where its memory or the library tells one, it has to be that
+    #[arg(long)]
+    barcode: String,
+    /// Why; kept in the custody log
+    #[arg(long)]
+    reason: String,
 }
 
 fn overwrite(text: &str) -> Result<Overwrite, String> {
@@ -154,6 +169,7 @@ impl Volume {
                 Catalogue::new(home).complete(std::slice::from_mut(&mut status));
                 output.value(&status, show)
             }
+            Self::Rebarcode(rebarcode) => rebarcode.run(&keyd(), &mut data()?, output),
             Self::Retire { volume, reason } => set_state(&keyd(), output, volume, VolumeState::Retired, reason),
             Self::Reinstate { volume, reason } => set_state(&keyd(), output, volume, VolumeState::Active, reason),
         }
@@ -163,10 +179,19 @@ impl Volume {
 impl Label {
     fn run(self, keyd: &ControlClient, data: &mut Client, output: &Output) -> Result<(), Failure> {
         let overwrite = self.overwrite.unwrap_or(Overwrite::Nothing);
+        let found = data.drive(&self.drive)?.medium.and_then(|medium| medium.barcode);
+        let barcode = agreed(&self.drive, self.barcode, found)?;
+        let label = self.label.or_else(|| barcode.clone()).ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                format!("drive {}: the cartridge tells no barcode, and no label is given", self.drive),
+                format!("name the label: sealtape volume label {} LABEL", self.drive),
+            )
+        })?;
         let ticket = keyd.authorize_label(TicketOrder {
             unit: self.drive.clone(),
-            label: self.label.clone(),
-            barcode: self.barcode.clone(),
+            label: label.clone(),
+            barcode,
             pool: self.pool,
             partitions: self.partitions,
             relabel: matches!(overwrite, Overwrite::Volume(_)),
@@ -176,9 +201,39 @@ impl Label {
         let mut report = patiently(|| data.label(&self.drive, order.clone(), &mut |p| bar.show(p)))?;
         drop(bar);
         // The data path knows what stands on the medium only; the ticket was for these.
-        report.label = Some(self.label);
-        report.barcode = self.barcode;
+        report.label = Some(label);
+        report.barcode = keyd.show_volume(report.volume.to_string())?.barcode;
         output.value(&report, labelled)
+    }
+}
+
+/// The barcode that was ordered, or else the one that the cartridge has; never one against the other.
+fn agreed(drive: &str, ordered: Option<String>, found: Option<String>) -> Result<Option<String>, Failure> {
+    match (ordered, found) {
+        (Some(ordered), Some(found)) if ordered != found => Err(Failure::new(
+            Exit::Refused,
+            format!("drive {drive}: the cartridge has barcode {found}, not {ordered}"),
+            "look which cartridge is in the drive; leave --barcode out to take what it says",
+        )),
+        (ordered, found) => Ok(ordered.or(found)),
+    }
+}
+
+impl Rebarcode {
+    fn run(self, keyd: &ControlClient, data: &mut Client, output: &Output) -> Result<(), Failure> {
+        let drive = data.drive(&self.drive)?;
+        let (Some(medium), Some(volume)) = (drive.medium, drive.volume) else {
+            return Err(Failure::new(
+                Exit::Medium,
+                format!("drive {}: no sealed volume is loaded", self.drive),
+                format!("load the cartridge that is meant: sealtape volume load {}", self.drive),
+            ));
+        };
+        let barcode = agreed(&self.drive, Some(self.barcode), medium.barcode)?;
+        keyd.set_cartridge(volume.uuid.to_string(), Cartridge { barcode, serial: medium.serial }, self.reason)?;
+        output.value(&keyd.show_volume(volume.uuid.to_string())?, view)?;
+        output.note(&format!("if it was refused: sealtape volume unload {0}, and load it again", self.drive));
+        Ok(())
     }
 }
 
@@ -229,7 +284,7 @@ fn list(volumes: &[VolumeSummary]) -> String {
     table(["LABEL", "BARCODE", "POOL", "STATE", "CREATED", "VOLUME"], &rows)
 }
 
-fn state(state: VolumeState) -> &'static str {
+pub(super) fn state(state: VolumeState) -> &'static str {
     match state {
         VolumeState::Labelling => "labelling",
         VolumeState::Active => "active",
@@ -244,9 +299,11 @@ fn view(volume: &VolumeView) -> String {
         ("volume", volume.volume.to_string()),
         ("label", volume.label.clone()),
         ("barcode", volume.barcode.clone().unwrap_or_default()),
+        ("cartridge", volume.cartridge_serial.clone().unwrap_or_default()),
         ("pool", volume.policy.name.clone()),
         ("state", state(volume.state).into()),
         ("created", volume.created.clone()),
+        ("written", volume.written.clone().unwrap_or_default()),
         ("key on medium", if volume.policy.key_on_medium { "yes" } else { "no" }.into()),
     ]);
     let rows: Vec<_> = volume

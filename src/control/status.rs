@@ -114,6 +114,9 @@ pub struct Medium {
     pub remaining_bytes: Option<u64>,
     /// Serial number of the cartridge.
     pub serial: Option<String>,
+    /// Its barcode, from its memory or from the library.
+    #[serde(default)]
+    pub barcode: Option<String>,
 }
 
 /// A sealed volume.

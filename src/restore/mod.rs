@@ -204,7 +204,9 @@ fn read_all<E: From<RestoreError>>(
         refused_total: 0,
     };
     let mut ciphers = CipherCache::default();
-    let mut buffer = Zeroizing::new(vec![0; MAX_PLAIN + OVERHEAD]);
+    // No longer than the drive's own blocks: a kernel may refuse to carry more, whatever its buffers hold.
+    let longest = reader.drive.block_limits().map_err(|source| reader.failed(source))?.maximum as usize;
+    let mut buffer = Zeroizing::new(vec![0; longest.min(MAX_PLAIN + OVERHEAD)]);
     let mut plain = Zeroizing::new(Vec::new());
     loop {
         let object = chain.object();

@@ -16,6 +16,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
+use sealtape_kms::protocol::{BarcodePattern, PoolPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -173,6 +174,10 @@ pub struct DriveConfig {
     /// How hosts reach it.
     #[serde(default)]
     pub front_end: FrontEnd,
+    /// With `front_end = "tcmu"`: whether the virtual drive appears in this kernel (`/dev/nstN`). One that is exported to another host
+    /// only, over iSCSI or Fibre Channel, does not, and carries blocks above 1 MiB.
+    #[serde(default = "yes")]
+    pub local: bool,
     /// With `front_end = "tcmu"`: the serial number that the virtual drive says. Default: the drive's own, so that a changer's device identifiers match it.
     #[serde(default)]
     pub virtual_serial: Option<String>,
@@ -229,6 +234,25 @@ pub struct PoolConfig {
     pub barcode_on_medium: bool,
     /// What reading a medium in the clear does.
     pub clear_reads: ClearReads,
+    /// Whether blank cartridges whose barcode is one of `barcodes` are labelled when they are loaded.
+    pub auto_label: bool,
+    /// The barcodes of this pool's cartridges, as `"PREFIX*"`.
+    pub barcodes: Option<BarcodePattern>,
+}
+
+impl PoolConfig {
+    /// As the key authority knows it.
+    pub fn policy(&self, name: &str) -> PoolPolicy {
+        PoolPolicy {
+            name: name.to_owned(),
+            suite: self.suite.number(),
+            compression: self.compression.number(),
+            key_on_medium: self.key_on_medium,
+            label_on_medium: self.label_on_medium,
+            barcode_on_medium: self.barcode_on_medium,
+            auto_label: self.barcodes.clone().filter(|_| self.auto_label),
+        }
+    }
 }
 
 impl Default for PoolConfig {
@@ -240,6 +264,8 @@ impl Default for PoolConfig {
             label_on_medium: false,
             barcode_on_medium: false,
             clear_reads: ClearReads::Refuse,
+            auto_label: false,
+            barcodes: None,
         }
     }
 }
@@ -301,6 +327,10 @@ pub enum ClearReads {
     Refuse,
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn default_keyd_state() -> PathBuf {
     "keyd".into()
 }
@@ -319,7 +349,7 @@ struct ConfigFile {
     #[serde(default, rename = "drive")]
     drives: Vec<Spanned<DriveConfig>>,
     #[serde(default, rename = "pool")]
-    pools: BTreeMap<PoolName, PoolConfig>,
+    pools: BTreeMap<PoolName, Spanned<PoolConfig>>,
 }
 
 fn no_data_path() -> Spanned<DataPathConfig> {
@@ -382,7 +412,15 @@ impl Config {
             }
             drives.push(drive);
         }
-        Ok(Self { home, file, keyd: written.keyd, data_path, drives, pools: written.pools })
+        let mut pools = BTreeMap::new();
+        for (name, pool) in written.pools {
+            if pool.as_ref().auto_label && pool.as_ref().barcodes.is_none() {
+                let what = format!("auto_label of pool \"{name}\" needs barcodes, as in barcodes = \"BK*\"");
+                return Err(refuse(pool.span(), what));
+            }
+            pools.insert(name, pool.into_inner());
+        }
+        Ok(Self { home, file, keyd: written.keyd, data_path, drives, pools })
     }
 
     /// The folder of the nodes.
@@ -429,8 +467,8 @@ fn check_device(drive: &DriveConfig) -> Result<(), String> {
             ));
         }
     }
-    if drive.virtual_serial.is_some() && drive.front_end != FrontEnd::Tcmu {
-        return Err(format!("drive \"{name}\": virtual_serial belongs to front_end = \"tcmu\""));
+    if (drive.virtual_serial.is_some() || !drive.local) && drive.front_end != FrontEnd::Tcmu {
+        return Err(format!("drive \"{name}\": virtual_serial and local belong to front_end = \"tcmu\""));
     }
     Ok(())
 }

@@ -2,24 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sealtape_drivers::fuse::{DriveNodes, NodePaths};
 use sealtape_drivers::image::OpenMode;
 use sealtape_drivers::medium::{
-    DriveError, DriveErrorKind, DriveIdentity, MediumStatus, MediumType, Position, SharedDrive, TapeDrive,
+    DriveError, DriveErrorKind, DriveIdentity, MediumStatus, Position, SharedDrive, TapeDrive,
 };
 use sealtape_kms::client::DataPathClient;
 
+use super::barcode::BarcodeReader;
 use super::config::{BackEnd, Config, DriveConfig, FrontEnd};
+use super::drive_status::{medium_status, read_only, volume_status};
 use super::front::Front;
-use super::key_authority::KeyAuthority;
+use super::key_authority::{KeyAuthority, SharedCartridge};
 use super::raw_drive::{DriveOwnership, RawDrive};
 use super::verify;
 use crate::control::{
-    ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Medium,
-    MediumKind, Nodes, Notice, Observer, Overwrite, PartitionLabelled, PositionStatus, Progress, ProgressUnit,
-    VerifyReport, Volume, Window,
+    ControlError, Counters, DataPath, DriveState, DriveStatus, ErrorCode, LabelOrder, LabelReport, LastError, Nodes,
+    Notice, Observer, Overwrite, PartitionLabelled, PositionStatus, Progress, ProgressUnit, VerifyReport, Window,
 };
 use crate::pipeline::{SealPool, WindowLimits};
 use crate::unit::scsi::{ScsiOptions, ScsiUnit, SharedUnit};
@@ -27,16 +28,45 @@ use crate::unit::st::{StNode, StOptions};
 use crate::unit::{self, LabelRequest, SealedTape, UnitOptions, UnitStatus, UnsynchronisedMark};
 use crate::volume::Access;
 
+/// How long an operator's command waits for one of the host's.
+const LONGEST_COMMAND_WAITED_FOR: Duration = Duration::from_secs(3);
+
+/// What the kernel's own SCSI layer carries in one command: 256 segments of a page (field notes 2). `st` refuses a drive that promises more.
+const LONGEST_LOCAL_BLOCK: u32 = 1 << 20;
+
+/// Longest data of one command of a virtual SCSI drive.
+fn longest_transfer(drive: &DriveConfig) -> anyhow::Result<u32> {
+    let configured = u32::try_from(drive.max_block.0)?.min(0xff_ffff);
+    Ok(if drive.local { configured.min(LONGEST_LOCAL_BLOCK) } else { configured })
+}
+
+/// A virtual SCSI drive to be served.
+pub struct VirtualUnit {
+    /// The drive's name.
+    pub name: String,
+    /// The serial number of the drive below.
+    pub serial: String,
+    /// Longest data of one command, in bytes.
+    pub max_transfer: u32,
+    /// Whether it is linked to this kernel.
+    pub local: bool,
+    /// What it does.
+    pub unit: SharedUnit,
+}
+
 /// One drive: the raw one, the sealed unit over it, and what hosts reach it by.
 struct Drive {
     name: String,
     back_end: BackEnd,
+    local: bool,
+    max_transfer: u32,
     raw: RawDrive,
     ownership: Mutex<Option<DriveOwnership>>,
     unit: SharedDrive<SealedTape>,
     front: Front,
     paths: Mutex<Option<Nodes>>,
     seen: Mutex<Seen>,
+    cartridge: SharedCartridge,
     limits: WindowLimits,
 }
 
@@ -88,17 +118,20 @@ impl Drives {
         nodes.collect()
     }
 
-    /// What the TCMU front end serves: name, serial number and unit.
-    pub fn units(&self) -> Vec<(String, String, SharedUnit)> {
+    /// What the TCMU front end serves.
+    pub fn units(&self) -> Vec<VirtualUnit> {
         let units = self.drives.iter().filter_map(|drive| match &drive.front {
             Front::Nodes(_) => None,
-            Front::Scsi(unit) => {
-                let serial = lock(&drive.seen)
-                    .identity
-                    .as_ref()
-                    .map_or_else(|| drive.name.clone(), |identity| identity.serial.clone());
-                Some((drive.name.clone(), serial, unit.clone()))
-            }
+            Front::Scsi(unit) => Some(VirtualUnit {
+                name: drive.name.clone(),
+                serial: match &lock(&drive.seen).identity {
+                    Some(identity) => identity.serial.clone(),
+                    None => drive.name.clone(),
+                },
+                max_transfer: drive.max_transfer,
+                local: drive.local,
+                unit: unit.clone(),
+            }),
         });
         units.collect()
     }
@@ -127,6 +160,9 @@ impl Drives {
             match unloaded {
                 Ok(()) => {}
                 Err(error) => tracing::error!(drive = %drive.name, %error, "not unloaded in order at the end"),
+            }
+            if let Err(error) = drive.raw.give_back() {
+                tracing::error!(drive = %drive.name, %error, "the drive keeps the programmable early warning of this service");
             }
             if let Some(ownership) = lock(&drive.ownership).take()
                 && let Err(error) = ownership.release()
@@ -161,7 +197,12 @@ impl Drive {
             max_block: u32::try_from(drive.max_block.0)?,
         };
         let mark = UnsynchronisedMark::at(config.data_path_state().join(format!("{name}.unsynchronised")));
-        let keys = Box::new(KeyAuthority::new(client));
+        let barcodes = match drive.back_end {
+            BackEnd::Image => BarcodeReader::default(),
+            BackEnd::Scsi => BarcodeReader::of_drive(identity.serial.clone()),
+        };
+        let cartridge = SharedCartridge::default();
+        let keys = Box::new(KeyAuthority::new(client, barcodes, Arc::clone(&cartridge)));
         let unit = SealedTape::new(name.clone(), raw.boxed(), keys, pool, options, mark)?;
         let unit = SharedDrive::new(unit);
         let front = match drive.front_end {
@@ -171,7 +212,13 @@ impl Drive {
             }
             FrontEnd::Tcmu => {
                 let serial = drive.virtual_serial.clone();
-                let options = ScsiOptions { serial, marked_as_virtual: true, ..ScsiOptions::as_drive(name.clone()) };
+                let largest_block = longest_transfer(drive)?;
+                let options = ScsiOptions {
+                    serial,
+                    largest_block,
+                    marked_as_virtual: true,
+                    ..ScsiOptions::as_drive(name.clone())
+                };
                 Front::Scsi(SharedUnit::new(ScsiUnit::new(Box::new(unit.clone()), options)))
             }
         };
@@ -179,12 +226,15 @@ impl Drive {
         Ok(Self {
             name,
             back_end: drive.back_end,
+            local: drive.local,
+            max_transfer: longest_transfer(drive)?,
             raw,
             ownership: Mutex::new(ownership),
             unit,
             front,
             paths: Mutex::new(None),
             seen: Mutex::new(seen),
+            cartridge,
             limits,
         })
     }
@@ -199,22 +249,32 @@ impl Drive {
         self.done(self.unsynchronised_host().and_then(|()| self.front.idle_medium(&self.name, || serve(self))))
     }
 
-    /// A virtual SCSI drive has no "open": what shows that a backup is running is what it has not synchronised yet.
+    /// A virtual SCSI drive has no "open": what shows that a backup is running is what it has not synchronised yet. A command that is
+    /// being executed is waited for, a moment long.
     fn unsynchronised_host(&self) -> Result<(), ControlError> {
         let Front::Scsi(_) = &self.front else { return Ok(()) };
-        let unsynchronised = match self.unit.try_lock() {
-            Some(unit) if unit.status().write_blocked.is_some() => 0,
-            Some(unit) => unit.status().unsynchronised_objects,
-            None => 1, // A command is being executed.
+        let begun = Instant::now();
+        let status = loop {
+            match self.unit.try_lock() {
+                Some(unit) => break Some(unit.status()),
+                None if begun.elapsed() > LONGEST_COMMAND_WAITED_FOR => break None,
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
         };
-        match unsynchronised {
-            0 => Ok(()),
-            _ => Err(ControlError::new(
-                ErrorCode::Busy,
-                format!("drive {}: the host is writing", self.name),
-                "wait until the backup program has written its filemark or rewound, or stop it there (mt rewind)",
-            )),
-        }
+        let what = match status {
+            None => "the host's command is still being executed".to_owned(),
+            // Those are lost already, and the host has been told or will be.
+            Some(status) if status.write_blocked.is_some() => return Ok(()),
+            Some(status) => match status.unsynchronised_objects {
+                0 => return Ok(()),
+                count => format!("the host is writing; {count} records or filemarks are not synchronised"),
+            },
+        };
+        Err(ControlError::new(
+            ErrorCode::Busy,
+            format!("drive {}: {what}", self.name),
+            "wait until the backup program has written its filemark or rewound, or stop it and rewind (mt rewind)",
+        ))
     }
 
     fn done<R>(&self, result: Result<Result<R, ControlError>, ControlError>) -> Result<R, ControlError> {
@@ -416,7 +476,7 @@ impl Drive {
                     seen.medium.as_ref().and_then(|medium| medium.barcode.clone().or_else(|| medium.serial.clone()))
                 }
             },
-            medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit)),
+            medium: seen.medium.as_ref().map(|medium| medium_status(medium, unit, &lock(&self.cartridge))),
             volume: unit.and_then(volume_status),
             position: unit.and_then(|unit| {
                 let position = unit.position?;
@@ -451,55 +511,6 @@ impl Drive {
             last_error,
         }
     }
-}
-
-fn medium_status(medium: &MediumStatus, unit: Option<&UnitStatus>) -> Medium {
-    let kind = match medium.medium_type {
-        MediumType::Cleaning => MediumKind::Cleaning,
-        MediumType::Firmware => MediumKind::Firmware,
-        MediumType::Data | MediumType::Worm => match unit.and_then(|unit| unit.beginning) {
-            Some(unit::Beginning::Blank) => MediumKind::Blank,
-            Some(unit::Beginning::Clear) => MediumKind::Clear,
-            Some(unit::Beginning::Sealed) => MediumKind::Sealed,
-            Some(unit::Beginning::Unreadable) | None => MediumKind::Unreadable,
-        },
-    };
-    Medium {
-        kind,
-        worm: medium.medium_type == MediumType::Worm,
-        write_protected: medium.write_protected,
-        partitions: medium.partitions,
-        capacity_bytes: medium.capacity_bytes,
-        remaining_bytes: medium.remaining_bytes,
-        serial: medium.serial.clone(),
-    }
-}
-
-fn volume_status(unit: &UnitStatus) -> Option<Volume> {
-    let label = unit.label.as_ref()?;
-    Some(Volume {
-        uuid: label.volume,
-        label: label.label.clone(),
-        barcode: label.barcode.clone(),
-        pool: None,
-        partition: unit.position.map_or(0, |position| position.partition),
-        generation: unit.generation.map(|generation| generation.number),
-        key_id: unit.generation.map(|generation| generation.key_id),
-        suite: unit.generation.map(|generation| generation.suite.to_string()),
-    })
-}
-
-fn read_only(unit: &UnitStatus, name: &str) -> Option<Notice> {
-    let (message, mend) = match unit.access.as_ref()? {
-        Access::ReadWrite => return None,
-        Access::ReadOnly(reason) => {
-            (reason, format!("unload the volume, or acknowledge what was refused: sealtape volume acknowledge {name}"))
-        }
-        Access::None(reason) => {
-            (reason, format!("see the reason; then unload and load again: sealtape volume unload {name}"))
-        }
-    };
-    Some(Notice { message: message.clone(), mend })
 }
 
 impl DataPath for Drives {

@@ -1,17 +1,20 @@
 //! [`KeySource`] over the socket of `sealtape-keyd`.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use sealtape_kms::client::{ClientError, DataPathClient};
 use sealtape_kms::hex::Hex;
 use sealtape_kms::protocol::{
-    self, GenerationRef, GenerationState, LastRecord, PoolPolicy, RefusalCode, Rights, SessionRecord, SessionStart,
-    SyncPoint, Ticket,
+    self, Cartridge, GenerationRef, GenerationState, LastRecord, PoolPolicy, RefusalCode, Rights, SessionRecord,
+    SessionStart, SyncPoint, Ticket,
 };
 use uuid::Uuid;
 
+use super::barcode::BarcodeReader;
 use crate::seal::{
     Compression, GenerationKeys, GenerationRecord, GenerationScope, Link, SessionId, Stanza, Suite, VolumeLabel,
 };
-use crate::volume::keys::{CatalogueContent, KeyRights, KnownEnd, VolumeToLabel};
+use crate::volume::keys::{CartridgeSeen, CatalogueContent, KeyRights, KnownEnd, VolumeToLabel};
 use crate::volume::{
     KeyRefusal, KeyRefusalKind, KeySource, LoadedGeneration, NewGeneration, SessionExtent, SessionOpening, SyncReport,
     VolumePolicy,
@@ -20,12 +23,23 @@ use crate::volume::{
 /// One unit's way to the key authority.
 pub struct KeyAuthority {
     client: DataPathClient,
+    barcodes: BarcodeReader,
+    cartridge: SharedCartridge,
+    /// The catalogue does not know all of the cartridge.
+    learn: bool,
 }
 
+/// The cartridge in the drive, also for who tells operators about it.
+pub(super) type SharedCartridge = Arc<Mutex<Cartridge>>;
+
 impl KeyAuthority {
-    /// Wraps the client of a unit.
-    pub fn new(client: DataPathClient) -> Self {
-        Self { client }
+    /// Wraps the client of a unit. What is found out about cartridges is kept in `cartridge`.
+    pub(super) fn new(client: DataPathClient, barcodes: BarcodeReader, cartridge: SharedCartridge) -> Self {
+        Self { client, barcodes, cartridge, learn: false }
+    }
+
+    fn cartridge(&self) -> Cartridge {
+        self.cartridge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -41,7 +55,7 @@ fn refusal(error: ClientError) -> KeyRefusal {
             | RefusalCode::TokenHung
             | RefusalCode::Token
             | RefusalCode::KekMissing => KeyRefusalKind::HsmUnavailable,
-            RefusalCode::TamperedBlob | RefusalCode::Damaged => KeyRefusalKind::Integrity,
+            RefusalCode::TamperedBlob | RefusalCode::Damaged | RefusalCode::OtherCartridge => KeyRefusalKind::Integrity,
             _ => KeyRefusalKind::NotPermitted,
         },
         _ => KeyRefusalKind::Away,
@@ -94,8 +108,31 @@ fn content(sessions: &[SessionRecord], end: Option<SyncPoint>) -> CatalogueConte
 }
 
 impl KeySource for KeyAuthority {
+    fn cartridge_changed(&mut self, cartridge: &CartridgeSeen) {
+        let cartridge = self.barcodes.cartridge(cartridge);
+        *self.cartridge.lock().unwrap_or_else(PoisonError::into_inner) = cartridge;
+        self.learn = false;
+    }
+
+    fn confirm_cartridge(&mut self, volume: Uuid) -> Result<(), KeyRefusal> {
+        if self.learn {
+            self.client.learn_cartridge(volume, &self.cartridge()).map_err(refusal)?;
+            self.learn = false;
+        }
+        Ok(())
+    }
+
+    fn ticket_by_policy(&mut self) -> Result<Option<String>, KeyRefusal> {
+        let cartridge = self.cartridge();
+        if cartridge.barcode.is_none() {
+            return Ok(None);
+        }
+        Ok(self.client.authorize_by_policy(&cartridge).map_err(refusal)?.map(|ticket| ticket.0))
+    }
+
     fn create_volume(&mut self, ticket: &str, replaces: Option<Uuid>) -> Result<VolumeToLabel, KeyRefusal> {
-        let volume = self.client.create_volume(&Ticket(ticket.to_owned()), replaces).map_err(refusal)?;
+        let volume =
+            self.client.create_volume(&Ticket(ticket.to_owned()), replaces, &self.cartridge()).map_err(refusal)?;
         Ok(VolumeToLabel {
             volume: volume.volume,
             partitions: volume.partitions,
@@ -130,7 +167,9 @@ impl KeySource for KeyAuthority {
     }
 
     fn load(&mut self, _label: &VolumeLabel, generation: &GenerationRecord) -> Result<LoadedGeneration, KeyRefusal> {
-        let (loaded, key) = self.client.load(at(&generation.scope, generation.key_id)).map_err(refusal)?;
+        let (loaded, key) =
+            self.client.load(at(&generation.scope, generation.key_id), &self.cartridge()).map_err(refusal)?;
+        self.learn |= loaded.learn_cartridge;
         let scope = scope_of(&loaded.at, loaded.suite)?;
         Ok(LoadedGeneration {
             keys: GenerationKeys::new(key, scope),
@@ -146,6 +185,12 @@ impl KeySource for KeyAuthority {
 
     fn has_pending_generation(&mut self, volume: Uuid, partition: u8) -> Result<bool, KeyRefusal> {
         let view = self.client.lookup(volume).map_err(refusal)?;
+        let known = Cartridge { barcode: view.barcode.clone(), serial: view.cartridge_serial.clone() };
+        if let Some(differ) = known.contradicts(&self.cartridge()) {
+            let text =
+                format!("volume {volume} stands in another cartridge than the one in the drive, which has {differ}");
+            return Err(KeyRefusal::new(KeyRefusalKind::Integrity, text));
+        }
         let partition = view.partitions.iter().find(|view| view.partition == partition);
         Ok(partition.is_some_and(|view| view.pending().next().is_some()))
     }

@@ -1,8 +1,10 @@
 //! The services' edges: home folder, configuration, sizes.
 
+mod barcode;
 pub mod config;
 pub mod daemon;
 pub mod data_path;
+mod drive_status;
 mod front;
 pub mod home;
 pub mod key_authority;

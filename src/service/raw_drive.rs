@@ -61,6 +61,14 @@ impl RawDrive {
         }
     }
 
+    /// Before others use the drive again: they would be warned of the end of each medium by as much as this unit's window needs.
+    pub(super) fn give_back(&self) -> Result<(), DriveError> {
+        match self {
+            Self::Image(_) => Ok(()), // It ends with this service.
+            Self::Scsi(drive) => drive.lock().set_programmable_early_warning(0).map(drop),
+        }
+    }
+
     pub(super) fn test_unit_ready(&self) -> Result<(), DriveError> {
         match self {
             Self::Image(drive) => drive.lock().test_unit_ready(),

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use sealtape_drivers::tcmu::{DEFAULT_HBA, Lun, Server, UnitConfig, remove_leftovers};
 
-use super::data_path::Drives;
+use super::data_path::{Drives, VirtualUnit};
 
 /// How long the host's drivers may take to give a new drive its nodes.
 const LONGEST_BINDING: Duration = Duration::from_secs(10);
 
 /// All virtual drives of this service.
 pub struct VirtualDrives {
-    served: Vec<(Server, Lun)>,
+    served: Vec<(Server, Option<Lun>)>,
 }
 
 impl VirtualDrives {
@@ -29,7 +29,7 @@ impl VirtualDrives {
         if units.is_empty() && !adapter.exists() {
             return Ok(started); // Nothing is wanted, and nothing was left: a machine without the modules is as good.
         }
-        let leftovers = remove_leftovers(DEFAULT_HBA, |found| units.iter().any(|(name, ..)| name == found))
+        let leftovers = remove_leftovers(DEFAULT_HBA, |found| units.iter().any(|unit| unit.name == found))
             .context("what a killed service left of its virtual drives cannot be looked for")?;
         for name in &leftovers.removed {
             tracing::info!(drive = %name, "a virtual drive that is not configured any more was removed");
@@ -37,20 +37,12 @@ impl VirtualDrives {
         for error in &leftovers.failures {
             tracing::warn!(%error, "what a killed service left of its virtual drives could not be removed whole");
         }
-        for (name, serial, unit) in &units {
-            let served = Server::start(&UnitConfig::new(name, serial), Box::new(unit.clone()));
-            let result = served.map_err(anyhow::Error::from).and_then(|server| match Lun::link(&server) {
-                Ok(lun) => Ok((server, lun)),
-                Err(error) => {
-                    if let Err(error) = server.stop() {
-                        tracing::warn!(drive = %name, %error, "a virtual drive that could not be linked leaves something");
-                    }
-                    Err(error.into())
-                }
-            });
-            match result.with_context(|| format!("drive {name} cannot be shown as a virtual SCSI drive")) {
+        for unit in &units {
+            match serve(unit).with_context(|| format!("drive {} cannot be shown as a virtual SCSI drive", unit.name)) {
                 Ok((server, lun)) => {
-                    announce(drives, name, &lun);
+                    if let Some(lun) = &lun {
+                        announce(drives, &unit.name, lun);
+                    }
                     started.served.push((server, lun));
                 }
                 Err(error) => {
@@ -72,7 +64,7 @@ impl VirtualDrives {
         let mut first = Ok(());
         for (server, lun) in self.served {
             let name = server.name().to_owned();
-            let unlinked = lun.unlink().map_err(anyhow::Error::from);
+            let unlinked = lun.map_or(Ok(()), Lun::unlink).map_err(anyhow::Error::from);
             let stopped = server.stop().map_err(anyhow::Error::from);
             let result = unlinked
                 .and(stopped)
@@ -85,6 +77,21 @@ impl VirtualDrives {
         }
         first
     }
+}
+
+fn serve(unit: &VirtualUnit) -> anyhow::Result<(Server, Option<Lun>)> {
+    let mut config = UnitConfig::new(&unit.name, &unit.serial);
+    config.max_transfer = config.max_transfer.max(unit.max_transfer as usize);
+    // Two commands of the longest kind: one is served while the next one comes.
+    config.data_area_mib = config.data_area_mib.max((unit.max_transfer >> 20) * 2);
+    let served = Box::new(unit.unit.clone());
+    if unit.local {
+        let (server, lun) = Server::start_linked(&config, served)?;
+        return Ok((server, Some(lun)));
+    }
+    let server = Server::start(&config, served)?;
+    tracing::info!(drive = %unit.name, backstore = %format!("user_{DEFAULT_HBA}/{}", unit.name), "virtual drive, to be exported");
+    Ok((server, None))
 }
 
 /// Tells which nodes the host's drivers gave the drive; they come a moment after the link.

@@ -64,6 +64,7 @@ impl SealedTape {
             latch,
             partitions: (0..volume.partitions).map(|_| None).collect(),
             current: 0,
+            writable: true,
             position_known: false,
         });
         for partition in (0..volume.partitions).rev() {
@@ -80,6 +81,34 @@ impl SealedTape {
         self.identify_medium()?;
         let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
         loaded.label.clone().ok_or_else(|| refusals::locked("the label does not read back"))
+    }
+
+    /// Finds out what is loaded; a blank cartridge is labelled where policy wants that.
+    pub(super) fn take_up_medium(&mut self) -> Result<(), DriveError> {
+        self.identify_medium()?;
+        let blank = self.loaded.as_ref().is_some_and(|loaded| {
+            // Of a second partition nothing is known yet.
+            loaded.beginning == Beginning::Blank && loaded.writable && loaded.partitions.len() == 1
+        });
+        if !blank {
+            return Ok(());
+        }
+        match self.keys.ticket_by_policy() {
+            Ok(None) => {}
+            Ok(Some(ticket)) => {
+                let label = self.label_medium(&LabelRequest { ticket, overwrite: Overwrite::Nothing })?;
+                tracing::info!(drive = %self.name, volume = %label.volume, "a blank cartridge was labelled by the pool's policy");
+            }
+            Err(refusal) => {
+                let text = format!("drive {}: the blank cartridge was not labelled by policy: {refusal}", self.name);
+                tracing::warn!("{text}");
+                if let Some(loaded) = self.loaded.as_mut() {
+                    loaded.latch = AccessLatch::default();
+                    loaded.latch.lock(text);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_may_label(&mut self, request: &LabelRequest, medium_type: MediumType) -> Result<(), DriveError> {

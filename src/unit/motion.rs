@@ -215,7 +215,7 @@ impl TapeDrive for SealedTape {
             Ok(()) => {
                 if self.loaded.is_none() {
                     // Loaded behind our back (by the drive itself): find out what it is before the host uses it.
-                    self.identify_medium()?;
+                    self.take_up_medium()?;
                 }
                 Ok(())
             }

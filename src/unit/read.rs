@@ -5,6 +5,7 @@ use zeroize::Zeroize;
 
 use super::refusals;
 use super::sealed::SealedTape;
+use super::write::of_the_sealed_length;
 use crate::seal::opener::check_record;
 use crate::seal::{MAX_PLAIN, OVERHEAD, RecordMark, Refusal, open_record};
 use crate::volume::Access;
@@ -95,7 +96,7 @@ impl SealedTape {
                     // The drive's position is past the bad block or before it; it is asked for.
                     state.pass_refused(Refusal::Truncated);
                 }
-                let error = self.drive_failed(error);
+                let error = self.drive_failed(of_the_sealed_length(error));
                 self.ask_position();
                 Err(error)
             }

@@ -16,7 +16,7 @@ use crate::seal::chain::Before;
 use crate::seal::opener::CipherCache;
 use crate::seal::{LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, SessionId, Suite, VolumeLabel};
 use crate::volume::identity::{GENERATION_OBJECT, RawObject, SealedBeginning, classify};
-use crate::volume::keys::{KeyRights, KnownEnd};
+use crate::volume::keys::{CartridgeSeen, KeyRights, KnownEnd};
 use crate::volume::{
     Access, AccessLatch, BeginningOfPartition, HIDDEN_OBJECTS, KeyRefusal, KeyRefusalKind, KeySource, PartitionState,
 };
@@ -120,6 +120,8 @@ pub(super) struct Loaded {
     /// Partitions that were identified so far.
     pub(super) partitions: Vec<Option<PartitionState>>,
     pub(super) current: u8,
+    /// Neither a switch nor the kind of cartridge forbids writing.
+    pub(super) writable: bool,
     /// The drive's position is the one that the current partition's chain says.
     pub(super) position_known: bool,
 }
@@ -281,7 +283,7 @@ impl SealedTape {
     pub fn load_medium(&mut self) -> Result<LoadReport, DriveError> {
         if self.loaded.is_none() {
             self.drive().load()?;
-            self.identify_medium()?;
+            self.take_up_medium()?;
         }
         let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
         Ok(LoadReport { label: loaded.label.clone(), access: loaded.latch.access() })
@@ -293,6 +295,7 @@ impl SealedTape {
         self.ciphers = CipherCache::default();
         let status = self.drive().medium_status()?;
         let limits = self.drive().block_limits()?;
+        self.keys.cartridge_changed(&CartridgeSeen { barcode: status.barcode.clone(), serial: status.serial.clone() });
         let mut loaded = Loaded {
             label: None,
             beginning: Beginning::Unreadable,
@@ -301,6 +304,7 @@ impl SealedTape {
             latch: AccessLatch::default(),
             partitions: (0..status.partitions).map(|_| None).collect(),
             current: 0,
+            writable: !status.write_protected && status.medium_type == MediumType::Data,
             position_known: false,
         };
         match status.medium_type {
@@ -413,8 +417,10 @@ impl SealedTape {
             _ => Ok(false),
         };
         let volume = label.volume;
-        if pending == Ok(false) {
-            self.enter_incident(volume, &format!("partition {partition}: {refusal}"));
+        match &pending {
+            Ok(false) => self.enter_incident(volume, &format!("partition {partition}: {refusal}")),
+            Err(refusal) if refusal.kind == KeyRefusalKind::Integrity => self.enter_incident(volume, &refusal.message),
+            Ok(true) | Err(_) => {}
         }
         let Some(loaded) = self.loaded.as_mut() else { return };
         loaded.set_label(label, label_block);
@@ -484,6 +490,7 @@ impl SealedTape {
         if loaded.pending {
             self.keys.activate_generation(&generation.scope, generation.key_id, &generation.commitment)?;
         }
+        self.keys.confirm_cartridge(label.volume)?;
         let end = loaded.content.as_ref().and_then(|content| content.end);
         let rights = loaded.rights;
         Ok((PartitionState::loaded(loaded, generation.key_id, generation.first_session_ordinal), end, rights))

@@ -506,7 +506,7 @@ impl SealedTape {
                 if let (Ok(report), Some(state)) = (report, self.state_mut()) {
                     state.settle(report.last);
                 }
-                self.drive_failed(error)
+                self.drive_failed(of_the_sealed_length(error))
             }
         }
     }
@@ -565,4 +565,10 @@ impl SealedTape {
             warning => warning,
         }
     }
+}
+
+/// INFORMATION counts bytes of the sealed record, or blocks of another length than the host's: the host's own residue takes its place.
+pub(super) fn of_the_sealed_length(mut error: DriveError) -> DriveError {
+    error.sense.information = None;
+    error
 }

@@ -182,8 +182,31 @@ impl fmt::Display for KeyRefusal {
 
 impl std::error::Error for KeyRefusal {}
 
+/// What the drive says of the cartridge in it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CartridgeSeen {
+    /// Its barcode, where it stands in the cartridge's memory.
+    pub barcode: Option<String>,
+    /// Its serial number.
+    pub serial: Option<String>,
+}
+
 /// The key authority, as one unit sees it. Every call returns within a limit of its own.
 pub trait KeySource: Send {
+    /// Another cartridge is in the drive from now on: the calls that follow are about it. A source that does not know volumes by
+    /// their cartridges has no use for it.
+    fn cartridge_changed(&mut self, _cartridge: &CartridgeSeen) {}
+
+    /// What stands on the medium was verified as this volume's: its cartridge may be remembered.
+    fn confirm_cartridge(&mut self, _volume: Uuid) -> Result<(), KeyRefusal> {
+        Ok(())
+    }
+
+    /// A ticket to label the blank cartridge in the drive, where policy wants that done without being asked.
+    fn ticket_by_policy(&mut self) -> Result<Option<String>, KeyRefusal> {
+        Ok(None)
+    }
+
     /// Registers the volume that a ticket was given for. `replaces` is the volume that stands on the medium now.
     fn create_volume(&mut self, ticket: &str, replaces: Option<Uuid>) -> Result<VolumeToLabel, KeyRefusal>;
 

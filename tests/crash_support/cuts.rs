@@ -58,7 +58,7 @@ pub(crate) fn read_all(tape: &mut dyn TapeDrive) -> Result<Vec<Object>, DriveErr
 fn length_of(operation: &Operation) -> usize {
     match operation {
         Operation::Write { bytes, .. } => bytes.len(),
-        Operation::Sync | Operation::Discard { .. } => 0,
+        Operation::Sync | Operation::FailedSync | Operation::Discard { .. } => 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A cartridge that has been recognised, loaded or not: its bytes, its name for messages, its header.
 
+use std::io::{self, IoSlice};
 use std::path::Path;
 
 use super::header::{HEADER_BYTES, ImageHeader, SLOT_BYTES, SLOT_OFFSETS};
@@ -50,6 +51,11 @@ impl Cartridge {
             name: self.name.clone(),
             reason: "neither of its two superblocks is whole".into(),
         })
+    }
+
+    /// Makes a slot zero to its end. To be synchronised before a superblock is written there: see rule 1 of the format.
+    pub(super) fn clear_slot(&self, slot: usize) -> io::Result<()> {
+        self.storage.write_at(&mut [IoSlice::new(&[0; SLOT_BYTES])], SLOT_OFFSETS[slot])
     }
 
     /// A walk over the objects of a partition.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::ImageError;
 use super::cartridge::Cartridge;
-use super::header::{DATA_OFFSET, ImageHeader, SLOT_OFFSETS};
+use super::header::{DATA_OFFSET, ImageHeader, SLOT_BYTES, SLOT_OFFSETS};
 use super::storage::{FileStorage, OpenMode, Storage};
 use super::superblock::{MAX_CAPACITY, PartitionEntry, Superblock};
 use crate::medium::Attribute;
@@ -85,9 +85,11 @@ pub fn set_write_protect(path: &Path, protect: bool) -> Result<(), ImageError> {
     superblock.write_protected = protect;
     superblock.sequence += 1;
     let storage = &cartridge.storage;
-    // The other superblock, and all that this one calls synchronised, first: see rule 1 of the format.
+    // The other superblock, and all that this one calls synchronised, first; then a clear slot: see rule 1 of the format.
     let written = storage
         .sync()
+        .and_then(|()| cartridge.clear_slot(superblock.slot()))
+        .and_then(|()| storage.sync())
         .and_then(|()| storage.write_at(&mut [IoSlice::new(&superblock.encode())], SLOT_OFFSETS[superblock.slot()]))
         .and_then(|()| storage.sync());
     written.map_err(|source| ImageError::Io { what: "write", name: cartridge.name, source })
@@ -168,7 +170,10 @@ impl Prepared {
     fn write_to(&self, storage: &dyn Storage) -> io::Result<()> {
         for sequence in [1, 2] {
             let superblock = Superblock { sequence, ..self.superblock.clone() };
-            storage.write_at(&mut [IoSlice::new(&superblock.encode())], SLOT_OFFSETS[superblock.slot()])?;
+            // The whole slot, so that it has its space in the file: on a full disk it can still be written.
+            let mut slot = superblock.encode();
+            slot.resize(SLOT_BYTES, 0);
+            storage.write_at(&mut [IoSlice::new(&slot)], SLOT_OFFSETS[superblock.slot()])?;
         }
         storage.sync()?;
         storage.write_at(&mut [IoSlice::new(&self.header.encode())], 0)?;

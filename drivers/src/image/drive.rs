@@ -199,6 +199,10 @@ impl Loaded {
     }
 
     fn clamp_position(&mut self) {
+        if self.position.partition >= self.tape.partition_count() {
+            // A format that failed half way took the partition away.
+            self.position = Position { partition: 0, object: 0 };
+        }
         self.position.object = self.position.object.min(self.tape.index(self.position.partition).len());
     }
 

@@ -72,7 +72,8 @@ pub(super) struct Tape {
     dirty: bool,
     /// `superblock` has been synchronised.
     superblock_durable: bool,
-    /// A superblock write failed: the slot that does not count may hold anything, even a whole superblock that must not count.
+    /// The slot that does not count may hold anything: a superblock whose write failed, or that a cut left there in part.
+    /// It is cleared before the next one is written, or the two together could make one that must not count.
     slot_unclear: bool,
     /// What was lost could not be cut off: nothing goes on before the next load.
     failed: bool,
@@ -115,7 +116,7 @@ impl Tape {
         let Contents { superblock, partitions } = contents;
         let failed = cartridge.distrusted;
         // The file may have been left by a process that was killed: what was read need not be on the medium.
-        Self { cartridge, superblock, partitions, dirty: true, superblock_durable: false, slot_unclear: false, failed }
+        Self { cartridge, superblock, partitions, dirty: true, superblock_durable: false, slot_unclear: true, failed }
     }
 
     /// Synchronises what the scan found; or cuts it off, if it cannot be trusted after a failed synchronisation.
@@ -331,8 +332,13 @@ impl Tape {
         let span = partitions.iter().map(|entry| (entry.base, entry.base + entry.capacity));
         let span = span.reduce(|first, last| (first.0, last.1));
         let next = Superblock { partitions, ..self.superblock.clone() };
-        self.commit(next, true).map_err(|error| self.commit_failed(error))?;
-        self.partitions = recorded;
+        let before = self.superblock.sequence;
+        let committed = self.commit(next, true);
+        if self.superblock.sequence != before {
+            // Also when it may not have arrived: what is cut off then has to be cut off in the new partitions.
+            self.partitions = recorded;
+        }
+        committed.map_err(|error| self.commit_failed(error))?;
         if let Some((start, end)) = span {
             self.wipe(start, end - start)?;
         }
@@ -428,7 +434,11 @@ impl Tape {
             self.synchronise_storage().map_err(CommitError::Synchronising)?;
         }
         next.sequence = self.superblock.sequence + 1;
-        let durable = durable || self.slot_unclear;
+        if self.slot_unclear {
+            self.dirty = true;
+            self.cartridge.clear_slot(next.slot()).map_err(CommitError::Superblock)?;
+            self.synchronise_storage().map_err(CommitError::Synchronising)?;
+        }
         self.dirty = true;
         let written = self.cartridge.storage.write_at(&mut [IoSlice::new(&next.encode())], SLOT_OFFSETS[next.slot()]);
         self.slot_unclear = written.is_err();

@@ -18,6 +18,8 @@ pub enum Operation {
     },
     /// Everything before is on the medium.
     Sync,
+    /// A synchronisation failed: what was written since the one before may be there or not, and no later one brings it there.
+    FailedSync,
     /// Bytes were made zero.
     Discard {
         /// Where.
@@ -102,7 +104,7 @@ pub fn apply(operation: &Operation, bytes: &mut Vec<u8>, keep: usize) {
             }
             bytes[at..at + written.len()].copy_from_slice(written);
         }
-        Operation::Sync => {}
+        Operation::Sync | Operation::FailedSync => {}
         Operation::Discard { offset, length } => {
             let start = (*offset as usize).min(bytes.len());
             let length = (*length).min(keep as u64).min((bytes.len() - start) as u64) as usize;
@@ -139,6 +141,7 @@ impl Storage for TraceStorage {
         let mut inner = self.inner();
         if inner.failing_syncs > 0 {
             inner.failing_syncs -= 1;
+            inner.operations.push(Operation::FailedSync);
             return Err(io::Error::other("injected"));
         }
         inner.operations.push(Operation::Sync);

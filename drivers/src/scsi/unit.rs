@@ -84,4 +84,9 @@ pub trait LogicalUnit: Send {
 
     /// LOGICAL UNIT RESET, or the loss of what the front end had in flight: the next command hears of it as a unit attention.
     fn reset(&mut self);
+
+    /// As [`reset`](Self::reset), where the transport tells the initiators itself: the unit does not tell them a second time.
+    fn reset_by_transport(&mut self) {
+        self.reset();
+    }
 }

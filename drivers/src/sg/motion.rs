@@ -11,6 +11,10 @@ use crate::scsi::{AdditionalSense, Command, Destination, PositionData, SenseKey}
 /// COUNT of SPACE(6): 24 bits, signed.
 const LEAST_SPACE6: i64 = -0x80_0000;
 const MOST_SPACE6: i64 = 0x7f_ffff;
+/// A residue is told in INFORMATION, of which fixed format sense data has four bytes, signed: what could leave more is asked for in parts.
+const MOST_RESIDUE: i64 = 0x7fff_ffff;
+/// More objects than this many parts hold no tape has.
+const MOST_PARTS: u32 = 1 << 12;
 const SPACE16: u8 = 0x91;
 const LOCATE16: u8 = 0x92;
 const READ_POSITION: u8 = 0x34;
@@ -20,6 +24,24 @@ const EXTENDED_FORM: u8 = 8;
 
 impl<T: Transport> ScsiTapeDrive<T> {
     pub(super) fn space_over(&mut self, kind: SpaceKind, count: i64) -> Result<SpaceOutcome, DriveError> {
+        let mut left = if kind == SpaceKind::EndOfData { 0 } else { count };
+        for _ in 0..MOST_PARTS {
+            let part = left.clamp(-MOST_RESIDUE, MOST_RESIDUE);
+            let outcome = self.space_part(kind, part)?;
+            left -= part;
+            match outcome.stopped {
+                Some((stop, residue)) => {
+                    return Ok(SpaceOutcome { stopped: Some((stop, residue.saturating_add(left.unsigned_abs()))) });
+                }
+                None if left == 0 => return Ok(outcome),
+                None => {}
+            }
+        }
+        let text = format!("{}: it went over more objects than a tape has, and still has not stopped", self.link.name);
+        Err(DriveError::new(DriveErrorKind::Hardware, text))
+    }
+
+    fn space_part(&mut self, kind: SpaceKind, count: i64) -> Result<SpaceOutcome, DriveError> {
         self.stand.check(&self.link.name)?;
         self.settle()?;
         let (code, count) = match kind {

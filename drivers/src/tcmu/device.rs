@@ -21,6 +21,8 @@ const MARK: &str = "sealtape/";
 /// A tape has no size, but a device must have one to be enabled.
 const DEVICE_SIZE: u32 = 1 << 20;
 const BLOCK_SIZE: u32 = 512;
+/// What the kernel rounds sizes to.
+const PAGE: usize = 4096;
 const LONGEST_NAME: usize = 64;
 /// T10 unit serial numbers (`INQUIRY_VPD_SERIAL_LEN`, less its end).
 const LONGEST_SERIAL: usize = 253;
@@ -92,8 +94,9 @@ impl UnitConfig {
         Ok(())
     }
 
+    /// Whole pages, as the kernel rounds it: what it has is compared with this when a device is found.
     fn sectors(&self) -> usize {
-        self.max_transfer / BLOCK_SIZE as usize
+        self.max_transfer / PAGE * (PAGE / BLOCK_SIZE as usize)
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -282,6 +285,8 @@ mod tests {
             "dev_config=sealtape/vtd0,dev_size=1048576,hw_block_size=512,hw_max_sectors=2048,max_data_area_mb=16,\
              nl_reply_supported=-1"
         );
+        let odd = UnitConfig { max_transfer: 0xff_ffff, ..config.clone() };
+        assert!(odd.control().contains("hw_max_sectors=32760,"), "{}", odd.control());
         assert_eq!(unit_of("sealtape/vtd0"), Some("vtd0"));
         assert_eq!(unit_of("rbd/pool"), None);
         assert_eq!(config.path(), Path::new("/sys/kernel/config/target/core/user_5773/vtd0"));

@@ -155,7 +155,8 @@ impl Attendant {
             Next::TaskManagement { function, commands } => {
                 tracing::info!(unit = self.unit.name, function, commands, "task management");
                 if RESETS.contains(&function) {
-                    self.unit.reset();
+                    // The kernel's target gives every initiator a unit attention of its own.
+                    self.unit.guard(|unit| unit.reset_by_transport());
                 }
                 Ok(true)
             }

@@ -183,15 +183,23 @@ fn moment_of(moments: &[Moment], done: usize) -> &Moment {
     moments.iter().rev().find(|moment| moment.from <= done).unwrap_or(&moments[0])
 }
 
-/// The bytes after a cut when `done` operations were begun: what is behind the last synchronisation may be there or not.
+/// The bytes after a cut when `done` operations were begun: what is behind the last synchronisation may be there or not. After a
+/// failed synchronisation the kernel has dropped what it could not write: what has not arrived then never does.
 fn cut(base: &[u8], operations: &[Operation], done: usize, rng: &mut TestRng) -> Vec<u8> {
-    let done = &operations[..done];
-    let durable = done.iter().rposition(|operation| *operation == Operation::Sync).map_or(0, |last| last + 1);
     let mut bytes = base.to_vec();
-    for operation in &done[..durable] {
-        apply(operation, &mut bytes, usize::MAX);
+    let mut written = Vec::new();
+    for operation in &operations[..done] {
+        match operation {
+            Operation::Write { .. } | Operation::Discard { .. } => written.push(operation),
+            Operation::Sync => written.drain(..).for_each(|operation| apply(operation, &mut bytes, usize::MAX)),
+            Operation::FailedSync => arrive_in_part(std::mem::take(&mut written), &mut bytes, rng),
+        }
     }
-    let mut rest: Vec<&Operation> = done[durable..].iter().collect();
+    arrive_in_part(written, &mut bytes, rng);
+    bytes
+}
+
+fn arrive_in_part(mut rest: Vec<&Operation>, bytes: &mut Vec<u8>, rng: &mut TestRng) {
     // Nothing is ever written twice between two synchronisations except over a torn place, but the order is free all the same.
     if rng.random_bool(0.3) {
         rest.reverse();
@@ -201,17 +209,16 @@ fn cut(base: &[u8], operations: &[Operation], done: usize, rng: &mut TestRng) ->
     for (number, operation) in rest.into_iter().enumerate() {
         let length = match operation {
             Operation::Write { bytes, .. } => bytes.len(),
-            Operation::Sync | Operation::Discard { .. } => 0,
+            Operation::Sync | Operation::FailedSync | Operation::Discard { .. } => 0,
         };
         match rng.random_range(0..4) {
-            _ if keep_all && number + 1 < count => apply(operation, &mut bytes, usize::MAX),
-            0 => apply(operation, &mut bytes, usize::MAX),
-            1 => apply(operation, &mut bytes, rng.random_range(0..=length)),
-            2 => tear_sectors(operation, &mut bytes, rng),
+            _ if keep_all && number + 1 < count => apply(operation, bytes, usize::MAX),
+            0 => apply(operation, bytes, usize::MAX),
+            1 => apply(operation, bytes, rng.random_range(0..=length)),
+            2 => tear_sectors(operation, bytes, rng),
             _ => {}
         }
     }
-    bytes
 }
 
 /// Some of the pieces of a write arrive, others do not.
@@ -300,7 +307,7 @@ fn a_cut_at_every_byte() {
     for (done, operation) in operations.iter().enumerate() {
         let length = match operation {
             Operation::Write { bytes, .. } => bytes.len(),
-            Operation::Sync | Operation::Discard { .. } => 0,
+            Operation::Sync | Operation::FailedSync | Operation::Discard { .. } => 0,
         };
         for keep in 0..=length {
             let mut bytes = base.clone();

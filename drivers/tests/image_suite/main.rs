@@ -6,3 +6,4 @@ mod cut;
 mod damage;
 mod files;
 mod model;
+mod superblocks;

@@ -11,8 +11,8 @@ use nix::sys::signal::{SigSet, Signal};
 use sealtape::unit::scsi::{ScsiOptions, ScsiUnit};
 use sealtape_drivers::image::faults::{FaultPlan, FaultyDrive};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, OpenMode, create};
-use sealtape_drivers::medium::{DriveIdentity, TapeDrive};
-use sealtape_drivers::tcmu::{Lun, Server, UnitConfig};
+use sealtape_drivers::medium::{DriveIdentity, SharedDrive, TapeDrive};
+use sealtape_drivers::tcmu::{Server, UnitConfig};
 
 /// Play a real tape drive in the guest lab, in the clear, from a cartridge's image
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Arguments {
     /// Make the image first, with this capacity in MiB
     #[arg(long, value_name = "MIB")]
     create: Option<u64>,
+    /// A cartridge that is made has a second partition of this size in MiB, taken from its capacity
+    #[arg(long, value_name = "MIB", requires = "create")]
+    second_partition: Option<u64>,
     /// Name of the unit
     #[arg(long, default_value = "lab")]
     name: String,
@@ -35,7 +38,10 @@ struct Arguments {
     /// Barcode of a cartridge that is made
     #[arg(long)]
     barcode: Option<String>,
-    /// Faults of the drive
+    /// Early warning of a cartridge that is made, in KiB before its end [default: a 64th of it]
+    #[arg(long, value_name = "KIB")]
+    early_warning: Option<u64>,
+    /// Faults of the drive. SIGHUP has the file read again and counting start anew; that is answered with a line `plan`
     #[arg(long)]
     fault_plan: Option<PathBuf>,
     /// The drive starts without a cartridge loaded
@@ -56,10 +62,17 @@ fn main() -> ExitCode {
 fn serve(arguments: &Arguments) -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     // Blocked before any thread is started, so that all of them leave the signals to the wait below.
-    let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    stop.thread_block()?;
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    signals.thread_block()?;
     if let Some(mebibytes) = arguments.create {
-        let options = CreateOptions { barcode: arguments.barcode.clone(), ..CreateOptions::new(mebibytes << 20) };
+        let mut options = CreateOptions {
+            barcode: arguments.barcode.clone(),
+            second_partition: arguments.second_partition.map(|mebibytes| mebibytes << 20),
+            ..CreateOptions::new(mebibytes << 20)
+        };
+        if let Some(kibibytes) = arguments.early_warning {
+            options.early_warning = kibibytes << 10;
+        }
         create(&arguments.image, &options).with_context(|| arguments.image.display().to_string())?;
     }
     let identity = DriveIdentity {
@@ -73,22 +86,29 @@ fn serve(arguments: &Arguments) -> Result<()> {
     if !arguments.unloaded {
         drive.load()?;
     }
-    let plan = match &arguments.fault_plan {
-        Some(file) => FaultPlan::from_file(file)?,
-        None => FaultPlan::default(),
-    };
+    let drive = SharedDrive::new(FaultyDrive::new(drive, plan(arguments)?));
     let config = UnitConfig { hba: arguments.hba, ..UnitConfig::new(&arguments.name, &arguments.serial) };
     let largest_block = u32::try_from(config.max_transfer)?;
     let options = ScsiOptions { largest_block, ..ScsiOptions::as_drive(&arguments.name) };
-    let unit = ScsiUnit::new(Box::new(FaultyDrive::new(drive, plan)), options);
-    let server = Server::start(&config, Box::new(unit))?;
-    let lun = Lun::link(&server)?;
+    let unit = ScsiUnit::new(Box::new(drive.clone()), options);
+    let (server, lun) = Server::start_linked(&config, Box::new(unit))?;
     let devices = lun.host_devices()?;
     let (generic, tape) = (devices.generic.unwrap_or_default(), devices.tape.unwrap_or_default());
     println!("ready {} sg=/dev/{generic} st=/dev/n{tape}", lun.address());
     std::io::stdout().flush()?;
-    stop.wait()?;
+    while signals.wait()? == Signal::SIGHUP {
+        drive.lock().set_plan(plan(arguments)?);
+        println!("plan");
+        std::io::stdout().flush()?;
+    }
     lun.unlink()?;
     server.stop()?;
     Ok(())
+}
+
+fn plan(arguments: &Arguments) -> Result<FaultPlan> {
+    match &arguments.fault_plan {
+        Some(file) => Ok(FaultPlan::from_file(file)?),
+        None => Ok(FaultPlan::default()),
+    }
 }

@@ -1,6 +1,6 @@
 //! The cases that a tape drive, a library, and the product over them are tried with: a virtual library (mhvtl) or a real one.
 //!
-//! Everything that writes takes a [`Held`](bench::Held) volume, which exists only after the drive and the changer have said that the cartridge is the
+//! Everything that writes takes a `Held` volume, which exists only after the drive and the changer have said that the cartridge is the
 //! one the operator gave away. A case that cannot be run says why, and does not count as passed.
 //!
 //! Deliberately absent: throughput. A virtual library has none to speak of.

@@ -30,7 +30,7 @@ impl AuditPlan {
     }
 }
 
-fn by_name(sql: &rusqlite::Connection, name: &str) -> Result<VolumeRow, Refusal> {
+pub(super) fn by_name(sql: &rusqlite::Connection, name: &str) -> Result<VolumeRow, Refusal> {
     if let Ok(id) = name.parse::<Uuid>() {
         return VolumeRow::find(sql, id);
     }
@@ -197,8 +197,8 @@ impl Authority {
 
 pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy, kek: Uuid) -> Result<(), Refusal> {
     c.sql.execute(
-        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             DEFAULT_TENANT,
             policy.name,
@@ -207,7 +207,8 @@ pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy,
             policy.key_on_medium,
             policy.label_on_medium,
             policy.barcode_on_medium,
-            kek.to_string()
+            kek.to_string(),
+            policy.auto_label.as_ref().map(ToString::to_string)
         ],
     )?;
     c.record(Entry::done(actor, op::POOL_CREATE).key(kek).reason(format!("pool {}", policy.name)))?;

@@ -304,6 +304,7 @@ impl Authority {
                 rights,
                 sessions: row.sessions(&c.sql)?,
                 end: row.end(&c.sql)?,
+                learn_cartridge: false,
             })
         })?;
         Ok((loaded, key))

@@ -6,12 +6,15 @@ use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::cartridge::check_named;
 use super::{Authority, check_name};
 use crate::catalogue::{Actor, Change, Entry, PoolRow, VolumeRow, uuid};
 use crate::custody::op;
 use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
-use crate::protocol::{LabelOrder, LabelTicket, NewVolume, Refusal, RefusalCode, Ticket, VolumeKind, VolumeState};
+use crate::protocol::{
+    Cartridge, LabelOrder, LabelTicket, NewVolume, Refusal, RefusalCode, Ticket, VolumeKind, VolumeState,
+};
 use crate::time;
 
 /// How long a ticket may lie before it is used.
@@ -111,6 +114,7 @@ impl Authority {
         ticket: &Ticket,
         unit: &str,
         replaces: Option<Uuid>,
+        cartridge: &Cartridge,
     ) -> Result<NewVolume, Refusal> {
         self.refusals_logged(
             actor,
@@ -118,11 +122,12 @@ impl Authority {
             |e| e.unit(unit),
             || {
                 check_name("unit", unit, 64)?;
+                check_named(cartridge)?;
                 let mut catalogue = self.lock();
                 if let Some(volume) = begun(catalogue.sql(), ticket, unit)? {
                     return new_volume(catalogue.sql(), &volume);
                 }
-                catalogue.change(|c| create(c, actor, ticket, unit, replaces))
+                catalogue.change(|c| create(c, actor, ticket, unit, replaces, cartridge))
             },
         )
     }
@@ -173,6 +178,7 @@ fn create(
     ticket: &Ticket,
     unit: &str,
     replaces: Option<Uuid>,
+    found: &Cartridge,
 ) -> Result<NewVolume, Refusal> {
     let row = ticket_row(&c.sql, ticket, unit)?;
     if row.expires < time::now() {
@@ -188,6 +194,14 @@ fn create(
             "load another medium, or order the labelling with --relabel: the data on it will be lost",
         ));
     }
+    let ordered = Cartridge { barcode: row.barcode.clone(), serial: None };
+    if let Some(differ) = ordered.contradicts(found) {
+        return Err(Refusal::new(
+            RefusalCode::OtherCartridge,
+            format!("the cartridge in unit {unit} is not the one that was to be labelled: it has {differ}"),
+            "load that cartridge, or order the labelling with the barcode of this one",
+        ));
+    }
     if let Some(user) = VolumeRow::with_active_label(&c.sql, &row.label)?.filter(|v| Some(v.id) != replaces) {
         return Err(label_in_use(&user));
     }
@@ -199,11 +213,12 @@ fn create(
         kind: VolumeKind::Tape,
         state: VolumeState::Labelling,
         label: row.label,
-        barcode: row.barcode,
+        cartridge: Cartridge { barcode: row.barcode.or_else(|| found.barcode.clone()), serial: found.serial.clone() },
         partitions: row.partitions,
         owner: None,
         replaces: known,
         created: time::now(),
+        written: None,
     };
     let pool = PoolRow::find(&c.sql, row.pool)?;
     pool.check_unit(&c.sql, unit)?;
@@ -213,6 +228,9 @@ fn create(
         params![ticket_hash(ticket), volume.id.to_string()],
     )?;
     let mut reason = format!("label {:?}, pool {}", volume.label, pool.policy.name);
+    if let Some(barcode) = &volume.cartridge.barcode {
+        reason.push_str(&format!(", barcode {barcode}"));
+    }
     if let Some(old) = replaces {
         reason.push_str(&format!(", over volume {old}"));
     }
@@ -226,7 +244,7 @@ fn new_volume(sql: &rusqlite::Connection, volume: &VolumeRow) -> Result<NewVolum
         kind: volume.kind,
         partitions: volume.partitions,
         label: volume.label.clone(),
-        barcode: volume.barcode.clone(),
+        barcode: volume.cartridge.barcode.clone(),
         policy: PoolRow::find(sql, volume.pool)?.policy,
     })
 }

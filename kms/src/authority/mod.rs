@@ -6,6 +6,7 @@
 //! the token works, so a hung token stops nothing but itself.
 
 mod admin;
+mod cartridge;
 mod generation;
 mod kek;
 mod label;

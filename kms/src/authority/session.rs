@@ -97,6 +97,8 @@ impl Authority {
             usable_tape(sql, unit, at.volume)?;
             GenerationRow::find(sql, at)?;
             let place = (at.volume.to_string(), at.partition, at.generation);
+            sql.prepare_cached("UPDATE volumes SET written = ?2 WHERE id = ?1")?
+                .execute(params![place.0, crate::time::now()])?;
             let confirmed = sql
                 .prepare_cached(
                     // One that was gone is back when it was opened before that synchronisation and written to after it.

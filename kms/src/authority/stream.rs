@@ -10,7 +10,7 @@ use crate::catalogue::{Actor, Entry, PoolRow, VolumeRow, to_db};
 use crate::custody::op;
 use crate::fault::bad_request;
 use crate::hex::Hex;
-use crate::protocol::{GenerationRef, Loaded, NewGeneration, Refusal, RefusalCode, VolumeKind, VolumeState};
+use crate::protocol::{Cartridge, GenerationRef, Loaded, NewGeneration, Refusal, RefusalCode, VolumeKind, VolumeState};
 use crate::secret::DataKey;
 use crate::time;
 
@@ -19,6 +19,7 @@ fn opens_all(actor: Actor) -> bool {
     match actor {
         Actor::User(uid) => uid == 0 || uid == nix::unistd::geteuid().as_raw(),
         Actor::Service => true,
+        Actor::Policy => false,
     }
 }
 
@@ -61,14 +62,15 @@ impl Authority {
                         kind: VolumeKind::Stream,
                         state: VolumeState::Labelling,
                         label: String::new(),
-                        barcode: None,
+                        cartridge: Cartridge::default(),
                         partitions: 1,
                         owner: match actor {
                             Actor::User(uid) => Some(uid),
-                            Actor::Service => None,
+                            Actor::Service | Actor::Policy => None,
                         },
                         replaces: None,
                         created: time::now(),
+                        written: None,
                     };
                     volume.insert(&c.sql, pool.tenant)?;
                     c.record(Entry::done(actor, op::VOLUME_CREATE).volume(volume.id).reason("stream"))?;

@@ -30,6 +30,8 @@ pub enum Actor {
     User(u32),
     /// The key authority itself.
     Service,
+    /// A pool's policy, in place of an operator.
+    Policy,
 }
 
 impl Actor {
@@ -37,6 +39,7 @@ impl Actor {
         match self {
             Self::User(uid) => format!("uid:{uid}"),
             Self::Service => "service".into(),
+            Self::Policy => "policy".into(),
         }
     }
 }
@@ -255,7 +258,7 @@ impl Change<'_> {
         if known.is_none() {
             let user = match actor {
                 Actor::User(uid) => nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten(),
-                Actor::Service => None,
+                Actor::Service | Actor::Policy => None,
             };
             let insert = "INSERT INTO actors (pseudonym, identity, name, first_seen) VALUES (?1, ?2, ?3, ?4)";
             self.sql.execute(insert, params![pseudonym, identity, user.map(|u| u.name), time::now()])?;

@@ -11,8 +11,9 @@ use crate::fault::{bad_request, damaged};
 use crate::hex::Hex;
 use crate::pkcs11::{WrapMechanism, WrapWith};
 use crate::protocol::{
-    GenerationRef, GenerationState, GenerationView, KeyState, LastRecord, PartitionView, PoolPolicy, Refusal,
-    RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState, VolumeSummary, VolumeView,
+    BarcodePattern, Cartridge, GenerationRef, GenerationState, GenerationView, KeyState, LastRecord, PartitionView,
+    PoolPolicy, Refusal, RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState, VolumeSummary,
+    VolumeView,
 };
 
 #[derive(Debug, Clone)]
@@ -53,10 +54,10 @@ pub(crate) struct PoolRow {
 }
 
 const POOL: &str =
-    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek
+    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label
                     FROM pools";
 
-fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, String)> {
+fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, String, Option<String>)> {
     let policy = PoolPolicy {
         name: row.get(2)?,
         suite: row.get(3)?,
@@ -64,32 +65,34 @@ fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, String)> {
         key_on_medium: row.get(5)?,
         label_on_medium: row.get(6)?,
         barcode_on_medium: row.get(7)?,
+        auto_label: None,
     };
-    Ok((PoolRow { id: row.get(0)?, tenant: row.get(1)?, policy, medium_kek: Uuid::nil() }, row.get(8)?))
+    Ok((PoolRow { id: row.get(0)?, tenant: row.get(1)?, policy, medium_kek: Uuid::nil() }, row.get(8)?, row.get(9)?))
 }
 
 impl PoolRow {
-    fn with_kek((mut row, kek): (Self, String)) -> Result<Self, Refusal> {
+    fn from_raw((mut row, kek, auto_label): (Self, String, Option<String>)) -> Result<Self, Refusal> {
         row.medium_kek = uuid(&kek)?;
+        row.policy.auto_label = auto_label.map(BarcodePattern::try_from).transpose().map_err(damaged)?;
         Ok(row)
     }
 
     pub(crate) fn find(sql: &Connection, id: i64) -> Result<Self, Refusal> {
         let found = sql.query_row(&format!("{POOL} WHERE id = ?1"), [id], pool).optional()?;
-        Self::with_kek(found.ok_or_else(|| damaged("the catalogue lacks a pool"))?)
+        Self::from_raw(found.ok_or_else(|| damaged("the catalogue lacks a pool"))?)
     }
 
     pub(crate) fn named(sql: &Connection, name: &str) -> Result<Self, Refusal> {
         let found = sql.query_row(&format!("{POOL} WHERE name = ?1"), [name], pool).optional()?;
         let unknown =
             || Refusal::new(RefusalCode::UnknownPool, format!("there is no pool {name:?}"), "see: sealtape pool list");
-        Self::with_kek(found.ok_or_else(unknown)?)
+        Self::from_raw(found.ok_or_else(unknown)?)
     }
 
     pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
         let mut query = sql.prepare(&format!("{POOL} ORDER BY name"))?;
         let rows: Vec<_> = query.query_map([], pool)?.collect::<Result<_, _>>()?;
-        rows.into_iter().map(Self::with_kek).collect()
+        rows.into_iter().map(Self::from_raw).collect()
     }
 
     /// Whether `unit` may use this pool.
@@ -114,27 +117,39 @@ pub(crate) struct VolumeRow {
     pub(crate) kind: VolumeKind,
     pub(crate) state: VolumeState,
     pub(crate) label: String,
-    pub(crate) barcode: Option<String>,
+    pub(crate) cartridge: Cartridge,
     pub(crate) partitions: u8,
     pub(crate) owner: Option<u32>,
     pub(crate) replaces: Option<Uuid>,
     pub(crate) created: String,
+    pub(crate) written: Option<String>,
 }
 
-const VOLUME: &str = "SELECT id, pool, kind, state, label, barcode, partitions, owner, replaces, created FROM volumes";
+const VOLUME: &str =
+    "SELECT id, pool, kind, state, label, barcode, partitions, owner, replaces, created, cartridge_serial, written
+    FROM volumes";
 
-type RawVolume = (String, i64, String, String, String, Option<String>, u8, Option<u32>, Option<String>, String);
+type RawVolume = (
+    (String, i64, String, String, String),
+    (Option<String>, u8, Option<u32>, Option<String>, String),
+    (Option<String>, Option<String>),
+);
 
 fn raw_volume(r: &Row<'_>) -> rusqlite::Result<RawVolume> {
-    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?, r.get(9)?))
+    Ok((
+        (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?),
+        (r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?, r.get(9)?),
+        (r.get(10)?, r.get(11)?),
+    ))
 }
 
 impl VolumeRow {
     fn from_raw(raw: RawVolume) -> Result<Self, Refusal> {
-        let (id, pool, kind, state, label, barcode, partitions, owner, replaces, created) = raw;
+        let ((id, pool, kind, state, label), (barcode, partitions, owner, replaces, created), (serial, written)) = raw;
         let replaces = replaces.as_deref().map(uuid).transpose()?;
         let (id, kind, state) = (uuid(&id)?, named(kind)?, named(state)?);
-        Ok(Self { id, pool, kind, state, label, barcode, partitions, owner, replaces, created })
+        let cartridge = Cartridge { barcode, serial };
+        Ok(Self { id, pool, kind, state, label, cartridge, partitions, owner, replaces, created, written })
     }
 
     pub(crate) fn find(sql: &Connection, id: Uuid) -> Result<Self, Refusal> {
@@ -155,6 +170,17 @@ impl VolumeRow {
         sql.query_row(&query, [label], raw_volume).optional()?.map(Self::from_raw).transpose()
     }
 
+    pub(crate) fn with_active_barcode(sql: &Connection, barcode: &str) -> Result<Option<Self>, Refusal> {
+        let query = format!("{VOLUME} WHERE barcode = ?1 AND state = 'active' AND kind = 'tape' LIMIT 1");
+        sql.query_row(&query, [barcode], raw_volume).optional()?.map(Self::from_raw).transpose()
+    }
+
+    pub(crate) fn set_cartridge(&self, sql: &Connection, cartridge: &Cartridge) -> Result<(), Refusal> {
+        let update = "UPDATE volumes SET barcode = ?2, cartridge_serial = ?3 WHERE id = ?1";
+        sql.execute(update, params![self.id.to_string(), cartridge.barcode, cartridge.serial])?;
+        Ok(())
+    }
+
     pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
         let mut query = sql.prepare(&format!("{VOLUME} ORDER BY created, id"))?;
         let raws: Vec<_> = query.query_map([], raw_volume)?.collect::<Result<_, _>>()?;
@@ -163,8 +189,8 @@ impl VolumeRow {
 
     pub(crate) fn insert(&self, sql: &Connection, tenant: i64) -> Result<(), Refusal> {
         sql.execute(
-            "INSERT INTO volumes (id, tenant, pool, kind, state, label, barcode, partitions, owner, replaces, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO volumes (id, tenant, pool, kind, state, label, barcode, partitions, owner, replaces, created,
+             cartridge_serial) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             params![
                 self.id.to_string(),
                 tenant,
@@ -172,11 +198,12 @@ impl VolumeRow {
                 name(self.kind)?,
                 name(self.state)?,
                 self.label,
-                self.barcode,
+                self.cartridge.barcode,
                 self.partitions,
                 self.owner,
                 self.replaces.map(|r| r.to_string()),
-                self.created
+                self.created,
+                self.cartridge.serial
             ],
         )?;
         for partition in 0..self.partitions {
@@ -215,10 +242,12 @@ impl VolumeRow {
             kind: self.kind,
             state: self.state,
             label: self.label.clone(),
-            barcode: self.barcode.clone(),
+            barcode: self.cartridge.barcode.clone(),
+            cartridge_serial: self.cartridge.serial.clone(),
             pool: pool.policy.name.clone(),
             partitions: self.partitions,
             created: self.created.clone(),
+            written: self.written.clone(),
         }
     }
 
@@ -235,9 +264,11 @@ impl VolumeRow {
             kind: self.kind,
             state: self.state,
             label: self.label.clone(),
-            barcode: self.barcode.clone(),
+            barcode: self.cartridge.barcode.clone(),
+            cartridge_serial: self.cartridge.serial.clone(),
             policy: PoolRow::find(sql, self.pool)?.policy,
             created: self.created.clone(),
+            written: self.written.clone(),
             partitions,
         })
     }

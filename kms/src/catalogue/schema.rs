@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use crate::fault::damaged;
 use crate::protocol::{Refusal, RefusalCode};
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
     CREATE TABLE tenants (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -136,7 +137,13 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (level, idx)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE custody_checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL, created TEXT NOT NULL) STRICT;
-"];
+",
+    "
+    ALTER TABLE volumes ADD COLUMN cartridge_serial TEXT;
+    ALTER TABLE volumes ADD COLUMN written TEXT;
+    ALTER TABLE pools ADD COLUMN auto_label TEXT;
+",
+];
 
 /// Sets the connection up, brings the tables to this version, and checks their integrity.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), Refusal> {

@@ -37,10 +37,14 @@ pub mod op {
     pub const VOLUME_CREATE: &str = "volume.create";
     /// A volume changes its state.
     pub const VOLUME_STATE: &str = "volume.state";
+    /// A volume's cartridge: what is known of it is entered, changed, or contradicts (then it is refused).
+    pub const VOLUME_CARTRIDGE: &str = "volume.cartridge";
     /// What the catalogue knows of a volume is asked for (entered only when refused).
     pub const VOLUME_LOOKUP: &str = "volume.lookup";
     /// A pool is made.
     pub const POOL_CREATE: &str = "pool.create";
+    /// Which blank cartridges a pool takes without being asked.
+    pub const POOL_AUTO_LABEL: &str = "pool.auto_label";
     /// A unit is confined to pools.
     pub const UNIT_RESTRICT: &str = "unit.restrict";
     /// The PIN latch is cleared.

@@ -80,7 +80,7 @@ pub mod install {
     use sealtape_kms::authority::{Actor, Authority, AuthorityOptions};
     use sealtape_kms::hex::Hex;
     use sealtape_kms::home::{Home, InitOptions, InitReport, init_home};
-    use sealtape_kms::protocol::{GenerationRef, LabelOrder, NewVolume, SessionStart};
+    use sealtape_kms::protocol::{Cartridge, GenerationRef, LabelOrder, NewVolume, SessionStart};
     use sealtape_kms::secret::DataKey;
 
     pub const ME: Actor = Actor::User(4242);
@@ -130,7 +130,7 @@ pub mod install {
     /// A tape labelled on its one partition; its active generation and key.
     pub fn labelled(authority: &Authority, label: &str) -> (NewVolume, GenerationRef, DataKey) {
         let ticket = authority.authorize_label(ME, &order(label)).unwrap();
-        let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None).unwrap();
+        let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None, &Cartridge::default()).unwrap();
         let (generation, key) = authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap();
         authority.activate_generation(ME, UNIT, generation.at, Hex([7; 32])).unwrap();
         (volume, generation.at, key)

@@ -62,6 +62,8 @@ fn bad_values_are_refused_where_they_stand() {
         ),
         ("[pool.\"no good\"]\n", 5, "no pool name"),
         ("[pool.x]\nkey_on_medium = \"yes\"\n", 6, "invalid type"),
+        ("[pool.x]\nauto_label = true\n", 5, "auto_label of pool \"x\" needs barcodes"),
+        ("[pool.x]\nbarcodes = \"*\"\n", 6, "names no barcodes"),
         ("[keyd]\n", 5, "duplicate key"),
         ("][\n", 5, ""),
     ] {

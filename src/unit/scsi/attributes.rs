@@ -67,10 +67,12 @@ impl ScsiUnit {
         let mut body = Vec::new();
         match action {
             0x00 | 0x01 => {
-                for id in self.identifiers()? {
-                    if id < first {
-                        continue;
-                    }
+                let mut ids = self.identifiers()?;
+                if !ids.contains(&first) {
+                    ids.push(first); // A vendor's, say, which no list names.
+                    ids.sort_unstable();
+                }
+                for id in ids.into_iter().filter(|id| *id >= first) {
                     let Some(attribute) = self.drive.read_attribute(id)? else { continue };
                     match action {
                         0x00 => body.extend(encode(&attribute)),

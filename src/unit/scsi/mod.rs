@@ -2,9 +2,9 @@
 //!
 //! Over the sealed unit it is the product's virtual drive; over a plain drive it plays the real one in the guest lab, which is how
 //! both can be compared command by command. What every operation code is answered with stands in
-//! `docs/virtual-drive.md`; the table that REPORT SUPPORTED OPERATION CODES is made of is [`operations`].
+//! `docs/virtual-drive.md`; the table that REPORT SUPPORTED OPERATION CODES is made of is `operations`.
 //!
-//! Outcomes of tape become sense data here, in one place each: [`data`] for blocks and filemarks, [`motion`] for the rest. What the
+//! Outcomes of tape become sense data here, in one place each: `data` for blocks and filemarks, `motion` for the rest. What the
 //! drive said of a failure passes through unchanged.
 
 mod attributes;
@@ -230,14 +230,21 @@ impl LogicalUnit for ScsiUnit {
     }
 
     fn reset(&mut self) {
-        // What a reset does to a drive (SAM-5 6.3.3): prevention ends, mode parameters return, and the host hears of it.
+        self.reset_by_transport();
+        // The power-on that no command has told yet says it all.
+        if !self.attentions.contains(&AdditionalSense::POWER_ON_RESET) {
+            self.attention(AdditionalSense::BUS_DEVICE_RESET);
+        }
+    }
+
+    fn reset_by_transport(&mut self) {
+        // What a reset does to a drive (SAM-5 6.3.3): prevention ends, mode parameters return; reset has the host hear of it.
         let before = std::mem::take(&mut self.mode);
         if before.programmable_early_warning_mb != 0
             && let Err(error) = self.drive.set_programmable_early_warning(0)
         {
             tracing::warn!(drive = %self.options.name, %error, "after a reset, the programmable early warning stays");
         }
-        self.attention(AdditionalSense::BUS_DEVICE_RESET);
         if std::mem::take(&mut self.removal_prevented)
             && let Err(error) = self.drive.prevent_removal(false)
         {
@@ -311,6 +318,10 @@ impl LogicalUnit for SharedUnit {
 
     fn reset(&mut self) {
         self.lock().reset();
+    }
+
+    fn reset_by_transport(&mut self) {
+        self.lock().reset_by_transport();
     }
 }
 

@@ -28,7 +28,11 @@ const MOTION: u32 = 3000;
 /// Writing over the whole tape.
 const WHOLE_TAPE: u32 = 23_760;
 
-/// All of them, by operation code and service action. Persistent reservations and REPORT TARGET PORT GROUPS are answered by the kernel's target before they come here.
+/// Persistent reservations are answered by the kernel's target, which knows the initiators; the host has to find them listed all the same.
+const RESERVE_IN: &[u8] = &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0];
+const RESERVE_OUT: &[u8] = &[0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0];
+
+/// All of them, by operation code and service action.
 pub(super) const OPERATIONS: &[Operation] = &[
     plain(&[0x00, 0, 0, 0, 0, 0], QUICK),
     plain(&[0x01, 0x01, 0, 0, 0, 0], MOTION),
@@ -59,6 +63,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
     plain(&[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], QUICK),
     plain(&[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], QUICK),
     plain(&[0x5a, 0x08, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], QUICK),
+    action(RESERVE_IN, 0, QUICK),
+    action(RESERVE_IN, 1, QUICK),
+    action(RESERVE_IN, 2, QUICK),
+    action(RESERVE_IN, 3, QUICK),
+    action(RESERVE_OUT, 0, QUICK),
+    action(RESERVE_OUT, 1, QUICK),
+    action(RESERVE_OUT, 2, QUICK),
+    action(RESERVE_OUT, 3, QUICK),
+    action(RESERVE_OUT, 4, QUICK),
+    action(RESERVE_OUT, 5, QUICK),
+    action(RESERVE_OUT, 6, QUICK),
     plain(&[0x8c, 0x1f, 0, 0, 0, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0], QUICK),
     plain(&[0x8d, 0x01, 0, 0, 0, 0xff, 0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], QUICK),
     plain(&[0x91, 0x0f, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], MOTION),
