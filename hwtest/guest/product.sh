@@ -17,7 +17,9 @@ unavailable() {
 export SEALTAPE_HOME=$PWD/home
 RAW_SERIAL=$DRIVE_SERIAL
 modprobe -n $([[ -d /run/modules ]] && echo -d /run/modules) tcm_loop 2>/dev/null || unavailable "this kernel has no tcm_loop: no virtual SCSI drive"
-target_modules
+# Where the target is at work already its folder cannot be changed any more, and needs not be.
+[[ -d /sys/kernel/config/target/core ]] || target_modules
+trap '[[ -z ${RUN_PID-} ]] || kill "$RUN_PID" 2>/dev/null; wait' EXIT
 found
 services
 "$BIN/sealtape" volume load drive0 || fail "load: $(tail run.log)"
@@ -42,4 +44,5 @@ done
 tell "dd: blocks of 1 to 200000 bytes, each in a file of its own, written and read back"
 mt -f $NST rewind && mt -f $NST fsf 3 && mt -f $NST bsf 1 && tell "after fsf 3 and bsf 1: $(mt -f $NST tell)" || fail "fsf, bsf"
 stop_services
+RUN_PID=
 exit 0

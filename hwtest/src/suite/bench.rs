@@ -5,7 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use sealtape_drivers::medium::{DriveErrorKind, MediumStatus, TapeDrive};
-use sealtape_drivers::sg::{Changer, Inventory, ScsiTapeDrive, SgDevice, Sharing, SlotKind};
+use sealtape_drivers::sg::{
+    Changer, Inventory, Ownership, RecordFile, ScsiTapeDrive, SgDevice, Sharing, SlotKind, StDriver,
+};
+use tempfile::TempDir;
 
 use super::Options;
 
@@ -15,7 +18,9 @@ pub(super) type Drive = ScsiTapeDrive<SgDevice>;
 /// What the cases work on.
 pub struct Bench {
     pub(super) options: Options,
-    drive: Option<Drive>,
+    drive: Option<(Drive, Ownership<SgDevice>)>,
+    /// Where the ownership is recorded.
+    folder: TempDir,
 }
 
 /// A volume that may be written to: the drive, after it and the changer have said that the volume with this barcode is in it. The volume stays while
@@ -29,23 +34,31 @@ pub(super) struct Held<'a> {
 
 impl Bench {
     pub(super) fn open(options: Options) -> Result<Self> {
-        let mut bench = Self { options, drive: None };
+        let mut bench = Self { options, drive: None, folder: tempfile::tempdir()? };
         bench.drive()?;
         Ok(bench)
     }
 
-    /// The drive, opened for us alone.
+    /// The drive, for us alone: `st` and other initiators are kept off.
     pub(super) fn drive(&mut self) -> Result<&mut Drive> {
-        let drive = match self.drive.take() {
-            Some(drive) => drive,
-            None => ScsiTapeDrive::open(SgDevice::open(&self.options.drive, Sharing::Exclusive)?)?,
+        let held = match self.drive.take() {
+            Some(held) => held,
+            None => {
+                let device = SgDevice::open(&self.options.drive, Sharing::Exclusive)?;
+                let record = RecordFile::new(self.folder.path().join("hwtest.owner"));
+                let owner = Ownership::take(device.try_clone()?, device.address(), StDriver::default(), record)?;
+                (ScsiTapeDrive::open(device)?, owner)
+            }
         };
-        Ok(self.drive.insert(drive))
+        Ok(&mut self.drive.insert(held).0)
     }
 
-    /// Closes the drive, for a program that wants it.
-    pub(super) fn let_go(&mut self) {
-        self.drive = None;
+    /// Gives the drive back, for a program that wants it.
+    pub(super) fn let_go(&mut self) -> Result<()> {
+        match self.drive.take() {
+            Some((_, owner)) => Ok(owner.release()?),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn changer(&self) -> Result<Option<Changer<SgDevice>>> {
@@ -91,19 +104,7 @@ impl Bench {
         };
         let drive = self.drive()?;
         let status = drive.medium_status()?;
-        let said = [("MAM attribute 0806h", &status.barcode), ("the changer", &in_drive)];
-        if said.iter().all(|(_, told)| told.is_none()) {
-            bail!(
-                "neither MAM attribute 0806h nor a changer tells which volume is in the drive: nothing is written; load {barcode} by a library"
-            );
-        }
-        for (who, told) in said {
-            if let Some(told) = told
-                && told != barcode
-            {
-                bail!("{who} says that {told} is in the drive: nothing is written; put {barcode} into it");
-            }
-        }
+        check_volume(barcode, status.barcode.as_deref(), in_drive.as_deref())?;
         Ok(Held { drive, status, put_in_again })
     }
 
@@ -171,6 +172,24 @@ impl Bench {
     }
 }
 
+/// Refuses every volume but the one that was named: one of the two has to know it, and neither may know another.
+fn check_volume(barcode: &str, in_memory: Option<&str>, in_changer: Option<&str>) -> Result<()> {
+    let said = [("MAM attribute 0806h", in_memory), ("the changer", in_changer)];
+    for (who, told) in said {
+        if let Some(told) = told
+            && told != barcode
+        {
+            bail!("{who} says that {told} is in the drive: nothing is written; put {barcode} into it");
+        }
+    }
+    if in_memory.is_none() && in_changer.is_none() {
+        bail!(
+            "neither MAM attribute 0806h nor a changer tells which volume is in the drive: nothing is written; load {barcode} by a library"
+        );
+    }
+    Ok(())
+}
+
 /// Runs `mtx` and gives what it printed.
 pub(super) fn run_mtx(changer: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new("mtx").arg("-f").arg(changer).args(arguments).output();
@@ -180,4 +199,28 @@ pub(super) fn run_mtx(changer: &Path, arguments: &[&str]) -> Result<String> {
         bail!("mtx {}: {}: {}", arguments.join(" "), output.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_volume;
+
+    #[test]
+    fn only_the_volume_that_was_named_is_taken() {
+        let ours = Some("SEA001L8");
+        for (in_memory, in_changer, right) in [
+            (ours, ours, true),
+            (ours, None, true),
+            (None, ours, true),
+            (None, None, false),
+            (Some("SEA002L8"), ours, false),
+            (ours, Some("SEA002L8"), false),
+            (Some("SEA001L"), None, false),
+            (Some(""), None, false),
+        ] {
+            let refused = check_volume("SEA001L8", in_memory, in_changer);
+            assert_eq!(refused.is_ok(), right, "{in_memory:?} {in_changer:?}: {refused:?}");
+            assert!(refused.map_or_else(|error| error.to_string().contains("nothing is written"), |()| true));
+        }
+    }
 }

@@ -62,7 +62,7 @@ fn mode_page_code(bytes: &[u8]) -> Option<u8> {
 }
 
 pub(super) fn ownership(bench: &mut Bench, notes: &mut Notes) -> Result<Verdict> {
-    bench.let_go();
+    bench.let_go()?;
     let device = SgDevice::open(&bench.options.drive, Sharing::Exclusive)?;
     let folder = format!("/sys/bus/scsi/devices/{}/scsi_tape", device.address());
     let bound = || fs::read_dir(&folder).is_ok_and(|mut nodes| nodes.next().is_some());

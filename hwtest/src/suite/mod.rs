@@ -92,8 +92,8 @@ const CASES: &[(&str, &str, Run)] = &[
         "tar and dd through the product: label, write, compare, ciphertext on the medium",
         product::tar_through_the_product,
     ),
-    ("write-protected", "a protected cartridge is read and not written", medium::write_protection),
     ("worm", "a WORM cartridge is appended to and not written over", medium::worm),
+    ("write-protected", "a protected cartridge is read and not written", medium::write_protection),
     ("cleaning", "a cleaning cartridge is recognised", medium::cleaning),
 ];
 

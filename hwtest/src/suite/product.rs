@@ -23,7 +23,7 @@ pub(super) fn tar_through_the_product(bench: &mut Bench, notes: &mut Notes) -> R
     // What stood there before is not to be taken for what the product wrote.
     held.drive.locate(sealtape_drivers::medium::Position { partition: 0, object: 0 })?;
     held.drive.write_filemarks(1, false)?;
-    bench.let_go();
+    bench.let_go()?;
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("clear"), CLEAR.repeat(20_000))?;
     let output = Command::new("bash")
@@ -69,6 +69,7 @@ fn look_at_the_medium(bench: &mut Bench, notes: &mut Notes) -> Result<()> {
             }
         }
     }
+    notes.expect(blocks > 0, || "nothing stands on the medium".to_owned());
     notes.fact(format!(
         "on the medium: {blocks} blocks, {filemarks} filemarks, {bytes} bytes, no clear text but the label"
     ));

@@ -43,12 +43,13 @@ pub(super) fn against_the_model(bench: &mut Bench, notes: &mut Notes) -> Result<
     model.write_filemarks(1, false)?;
 
     let mut differences = Differences::default();
+    let (mut writing, mut most_objects) = (false, 0);
     let (mut counts, mut done, mut bytes) = (BTreeMap::<&str, u32>::new(), 0, 0);
     for number in 0..u64::from(commands) {
         let objects = model.objects(0).len();
         let command = match bytes > most_bytes || objects > MOST_OBJECTS {
             true => Command::Rewind,
-            false => Command::draw(&mut random, objects as u64, longest),
+            false => Command::draw(&mut random, objects as u64, longest, writing),
         };
         if matches!(command, Command::Rewind) && (bytes > most_bytes || objects > MOST_OBJECTS) {
             start_anew(drive, &mut model)?;
@@ -58,6 +59,8 @@ pub(super) fn against_the_model(bench: &mut Bench, notes: &mut Notes) -> Result<
         if let Command::Write { length } = command {
             bytes += length as u64 + 64;
         }
+        writing = command.writes();
+        most_objects = most_objects.max(objects);
         done += 1;
         *counts.entry(name(command)).or_default() += 1;
         let (ours, expected) = (command.execute(drive, number), command.execute(&mut model, number));
@@ -76,7 +79,10 @@ pub(super) fn against_the_model(bench: &mut Bench, notes: &mut Notes) -> Result<
     }
     compare_contents(drive, &mut model, notes)?;
     let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    notes.fact(format!("{done} commands, with READ POSITION after each: {}", counts.join(", ")));
+    notes.fact(format!(
+        "{done} commands on up to {most_objects} objects, with READ POSITION after each: {}",
+        counts.join(", ")
+    ));
     for (kind, (first, count)) in differences.0 {
         notes.fault(format!("{kind}, {count} times; first: {first}"));
     }

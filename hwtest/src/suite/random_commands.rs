@@ -45,7 +45,8 @@ pub(super) enum Command {
 
 impl Command {
     /// `end` is the number of objects on the tape: places beyond it are asked for too, but not often.
-    pub(super) fn draw(random: &mut Random, end: u64, longest: u32) -> Self {
+    /// Who has begun to write (`writing`) mostly goes on, or no tape would ever grow.
+    pub(super) fn draw(random: &mut Random, end: u64, longest: u32, writing: bool) -> Self {
         let longest = u64::from(longest);
         let length = |random: &mut Random| {
             let most = match random.below(20) {
@@ -55,17 +56,18 @@ impl Command {
             };
             usize::try_from(random.below(most) + 1).unwrap_or(1)
         };
-        match random.below(100) {
+        let goes_on = writing && random.below(10) < 7;
+        match random.below(if goes_on { 37 } else { 100 }) {
             0..27 => Self::Write { length: length(random) },
             27..37 => Self::WriteFilemarks { count: random.below(4) as u32, immediate: random.below(2) == 0 },
             37..62 => Self::Read { room: length(random) },
-            62..84 => {
+            62..80 => {
                 let kind = if random.below(3) == 0 { SpaceKind::Filemarks } else { SpaceKind::Blocks };
                 let most = if random.below(12) == 0 { 3_000 } else { 7 };
                 let count = random.below(2 * most + 1) as i64 - most as i64;
                 Self::Space { kind, count }
             }
-            84..87 => Self::Space { kind: SpaceKind::EndOfData, count: 0 },
+            80..87 => Self::Space { kind: SpaceKind::EndOfData, count: 0 },
             87..98 => Self::Locate { object: random.below(end + 2) },
             _ => Self::Rewind,
         }
