@@ -167,7 +167,7 @@ impl LabChanger {
         for (_, kind) in TYPES {
             let mut of_kind = holdings.iter().filter(|(known, _)| *known == kind).map(|(_, element)| element.address);
             let first = of_kind.next().unwrap_or(0);
-            let count = if first == 0 { 0 } else { of_kind.last().unwrap_or(first) - first + 1 };
+            let count = if first == 0 { 0 } else { of_kind.next_back().unwrap_or(first) - first + 1 };
             page.extend(first.to_be_bytes());
             page.extend(count.to_be_bytes());
         }
