@@ -71,7 +71,8 @@ fn a_configuration_that_is_wrong_is_refused_by_file_line_and_key() {
         ("1MiB", "64GiB", 7, vec!["max_block of drive \"drive0\" is 64GiB", "512 to 16MiB"]),
         ("aes-256-gcm-siv", "aes-128", 7, vec!["unknown variant `aes-128`", "aes-256-gcm-siv"]),
         ("\"0660\"", "\"9999\"", 7, vec!["line 11", "\"9999\" are no permissions for a node"]),
-        ("\"image\"", "\"scsi\"", 7, vec!["unknown variant `scsi`"]),
+        ("\"image\"", "\"usb\"", 7, vec!["unknown variant `usb`"]),
+        ("\"image\"", "\"scsi\"", 7, vec!["needs serial"]),
         ("[keyd]", "[keyd", 7, vec!["line 4"]),
         ("{ file = \"keyd/user.pin\" }", "\"secretpin\"", 7, vec!["never the PIN itself"]),
         (

@@ -110,7 +110,7 @@ fn a_restart_of_the_services_keeps_the_export_and_a_writer_hears_of_it() {
             grep -q 'Input/output error' said || fail "try $try: $(cat said)"
         done
         exec 3>&-
-        mt -f $NST rewind && dd if=$NST of=back bs=1M status=none && cmp data back || fail "what was written is gone"
+        mt -f $NST rewind && dd if=$NST of=back bs=1M count=1 status=none && cmp data back || fail "what was written is gone"
         log_out
         stop_initiator
         unexport

@@ -90,6 +90,8 @@ struct Progress {
     bytes_written: u64,
     last: Option<RecordMark>,
     warning: Warning,
+    /// The drive has taken an entry since the last motion: `warning` says how near the end is.
+    warning_told: bool,
     failure: Option<PipelineFailure>,
     closed: bool,
     free: Vec<Vec<u8>>,
@@ -133,6 +135,7 @@ impl WritePipeline {
                 bytes_written: 0,
                 last: None,
                 warning: Warning::None,
+                warning_told: false,
                 failure: None,
                 closed: false,
                 free: Vec::with_capacity(limits.records + 1),
@@ -151,9 +154,11 @@ impl WritePipeline {
         lock(&self.shared.progress).free.pop().unwrap_or_default()
     }
 
-    /// Whether each record is waited for.
+    /// Whether each record is waited for. So is the first one after a motion: only its outcome tells whether the end of the medium is
+    /// nearer than a window's length.
     pub fn is_synchronous(&self) -> bool {
-        self.synchronous || lock(&self.shared.progress).warning > Warning::None
+        let progress = lock(&self.shared.progress);
+        self.synchronous || !progress.warning_told || progress.warning > Warning::None
     }
 
     /// From now on each record is waited for (or not).
@@ -238,6 +243,7 @@ impl WritePipeline {
         let mut progress = self.shared.wait_until(|progress| progress.done == progress.submitted);
         progress.last = None;
         progress.warning = Warning::None;
+        progress.warning_told = false;
         progress.failure = None;
     }
 }
@@ -314,6 +320,7 @@ impl Shared {
         match outcome {
             Ok(warning) if !dropped => {
                 progress.warning = progress.warning.max(warning);
+                progress.warning_told = true;
                 if let Entry::Sealed(Ok(record)) = &entry {
                     progress.last = Some(*record.mark());
                     progress.bytes_written += record.bytes().len() as u64;
