@@ -24,6 +24,15 @@ serve() {
     done
     die "not served"
 }
+# writing PID NODE: waits until the program has the node open as its standard output; one that opens it later hears of nothing.
+writing() {
+    local try
+    for try in $(seq 400); do
+        [ "$(readlink /proc/$1/fd/1)" = "$2" ] && return
+        sleep 0.05
+    done
+    die "$2 is not opened"
+}
 # is NAME FIELD LOG: a field of the unit's line: 2 new or resumed, 3 address, 4 sg, 5 nst
 field() { awk -v name="$1" -v n="$2" '$1 == name && $3 ~ /^[0-9:]+$/ { print $n }' "$3"; }
 stop() { kill -"$1" $service; wait $service || die "the service ended with $?"; }
@@ -150,6 +159,7 @@ fn a_killed_service_is_followed_by_an_error_before_anything_is_acknowledged() {
             # Odd rounds: killed under a writer. Even ones: killed while a writer has the node open and pauses.
             if [ $((round % 2)) = 1 ]; then
                 dd if=/dev/zero of=$nst bs=256k count=1000000 2>dd.txt & writer=$!
+                writing $writer $nst
                 sleep 0.$((RANDOM % 9))$((RANDOM % 9))
             else
                 exec 5>$nst
@@ -224,6 +234,7 @@ fn leftovers_are_removed_even_under_a_writer() {
         r#"
         serve a.log a b
         dd if=/dev/zero of=$(field a 5 a.log) bs=1M count=1000000 2>dd.txt & writer=$!
+        writing $writer $(field a 5 a.log)
         sleep 0.5
         kill -9 $service; wait $service 2>/dev/null
         "$NULL" clean >clean.txt || die "clean: $(cat clean.txt)"
@@ -288,6 +299,7 @@ fn slow_commands_are_waited_for_and_removal_ends_a_writer() {
         nothing_left
         serve a.log a
         dd if=/dev/zero of=$(field a 5 a.log) bs=1M count=1000000 2>dd.txt & writer=$!
+        writing $writer $(field a 5 a.log)
         sleep 0.5
         stop TERM
         wait $writer && die "the writer was told of nothing"
