@@ -47,6 +47,8 @@ const LAB: &[Need] = &[
     Need { package: "mtx", shown_by: &["mtx"] },
     Need { package: "lsscsi", shown_by: &["lsscsi"] },
     Need { package: "open-iscsi", shown_by: &["iscsid", "iscsiadm"] },
+    Need { package: "iproute2", shown_by: &["ip"] },
+    Need { package: "udev", shown_by: &["udevadm", "/lib/systemd/systemd-udevd"] },
 ];
 
 /// What a guest by QEMU is made of besides. Large, and only for those who ask for it.
