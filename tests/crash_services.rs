@@ -202,10 +202,13 @@ fn both_services_killed_and_the_power_cut_at_random_moments() {
             promise.covered,
             found.len()
         );
+        // A first record that was refused (the key authority was gone already) leaves the closing filemark alone, as `st` does: it writes
+        // one after an attempt to write, and a filemark there needs nobody's leave.
+        let refused_record = [&promise.acknowledged[..], &[Object::Filemark]].concat();
         let mut possible = promise.acknowledged;
         possible.extend([promise.in_flight, Object::Filemark]);
         let still_older = promise.covered == 0 && older.as_ref().is_some_and(|older| *older == found);
-        if !still_older && !possible.starts_with(&found) {
+        if !still_older && !possible.starts_with(&found) && found != refused_record {
             let at = found.iter().zip(&possible).position(|(found, possible)| found != possible);
             panic!(
                 "cut {cut}: {} objects that nobody wrote like this, from {at:?} on ({}); {} synchronised, {} acknowledged, new \
