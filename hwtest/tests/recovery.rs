@@ -130,9 +130,14 @@ fn an_orderly_stop_with_an_open_node_and_leftovers_of_another_configuration() {
         write --count 20 --wait-for go >said 2>&1 &
         writer=$!
         wait_for grep -q waiting said || fail "$(cat said)"
+        # The host has unsynchronised records and has locked the drive: at the end nobody waits for it.
+        sg_prevent --prevent=1 $NSTSG || fail "lock"
+        "$BIN/sealtape" volume unload drive0 2>refused && fail "unloaded under a host that writes"
+        grep -Eq 'not synchronised|prevented the removal' refused || fail "$(cat refused)"
         kill $DATA_PID
         begun=$SECONDS
         wait $DATA_PID || fail "sealtaped ended with $?: $(cat data.log)"
+        grep -E 'not unloaded in order|not be given back in order|keeps the programmable' data.log && fail "not in order"
         ((SECONDS - begun < 20)) || fail "the stop took $((SECONDS - begun)) s"
         >go
         wait $writer || fail "$(cat said)"

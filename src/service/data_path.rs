@@ -153,10 +153,12 @@ impl Drives {
         }
     }
 
-    /// Unloads everything, at the end. What cannot be synchronised is told.
+    /// Unloads everything, at the end, when the front ends are gone: no host is asked, and what one left unsynchronised is synchronised.
+    /// What cannot be is told.
     pub fn unload_all(&self) {
         for drive in &self.drives {
-            let unloaded = drive.idle(|drive| drive.unload());
+            drive.front.host_is_gone();
+            let unloaded = drive.done(Ok(drive.unload()));
             match unloaded {
                 Ok(()) => {}
                 Err(error) => tracing::error!(drive = %drive.name, %error, "not unloaded in order at the end"),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sealtape_drivers::scsi::LogicalUnit;
+
 use crate::control::{ControlError, ErrorCode};
 use crate::unit::scsi::{RemovalPrevented, SharedUnit};
 use crate::unit::st::{Activity, Counters, InUse, StNode};
@@ -42,6 +44,14 @@ impl Front {
         match self {
             Self::Nodes(node) => node.with_idle_medium(|_| serve()).map_err(|in_use| node_in_use(drive, in_use)),
             Self::Scsi(unit) => unit.with_idle_medium(|_| serve()).map_err(|prevented| unit_in_use(drive, prevented)),
+        }
+    }
+
+    /// The front end is taken down: what a host had set ends with it, the prevention of removal above all.
+    pub(super) fn host_is_gone(&self) {
+        match self {
+            Self::Nodes(_) => {} // A node has nothing of a host's once it is closed.
+            Self::Scsi(unit) => unit.clone().reset_by_transport(),
         }
     }
 
