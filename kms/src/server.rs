@@ -422,6 +422,14 @@ fn data_path(
         Q::RecordSync { unit, at, end } => done(authority.record_sync(actor, &unit, at, &end)?),
         Q::Release { unit, volume } => done(authority.returned(actor, &unit, volume)?),
         Q::Incident { unit, volume, text } => done(authority.incident(actor, &unit, volume, &text)?),
+        Q::Watch { after } => {
+            let (to, keys) = authority.ended_after(after)?;
+            (DataPathReply::Ended { to, keys }, None)
+        }
+        Q::Renew { unit, at } => {
+            let (lease_seconds, rights) = authority.renew(actor, &unit, at)?;
+            (DataPathReply::Renewed { lease_seconds, rights }, None)
+        }
         Q::CreateStream { pool } => {
             let (generation, key) = authority.create_stream(actor, pool.as_deref())?;
             (DataPathReply::Generation(generation), Some(key))
@@ -439,6 +447,7 @@ fn data_path(
 fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Result<ControlReply, Refusal> {
     use ControlRequest as Q;
     let done = |()| ControlReply::Done;
+    authority.authorise(actor, &request)?;
     Ok(match request {
         Q::AuthorizeLabel(order) => ControlReply::Ticket(authority.authorize_label(actor, &order)?),
         Q::ListVolumes => ControlReply::Volumes(authority.list_volumes()?),
@@ -457,6 +466,14 @@ fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Resu
         Q::Checkpoint => ControlReply::Checkpoint(authority.checkpoint()?),
         Q::Status => ControlReply::Status(authority.status()?),
         Q::ClearPinLatch => done(authority.clear_pin_latch(actor)?),
+        Q::Hsm { request } => ControlReply::Hsm(authority.serve_hsm(actor, request)?),
+        Q::Keys { request } => ControlReply::Keys(authority.serve_keys(actor, request)?),
+        Q::Dual { request } => ControlReply::Dual(authority.serve_dual(actor, request)?),
+        Q::Destruction { request } => ControlReply::Destruction(authority.serve_destruction(actor, request)?),
+        Q::Exchange { request } => ControlReply::Exchange(authority.serve_exchange(actor, request)?),
+        Q::Recovery { request } => ControlReply::Recovery(authority.serve_recovery(actor, request)?),
+        Q::Backup { request } => ControlReply::Backup(authority.serve_backup(actor, request)?),
+        Q::Audit { request } => ControlReply::Audit(authority.serve_audit(actor, request)?),
     })
 }
 

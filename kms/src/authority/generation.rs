@@ -149,6 +149,7 @@ impl Planned {
             compression: self.compression,
             stanzas,
             policy: self.pool.policy.clone(),
+            lease_seconds: None,
         }
     }
 }
@@ -305,6 +306,7 @@ impl Authority {
                 sessions: row.sessions(&c.sql)?,
                 end: row.end(&c.sql)?,
                 learn_cartridge: false,
+                lease_seconds: None,
             })
         })?;
         Ok((loaded, key))
@@ -312,7 +314,7 @@ impl Authority {
 }
 
 /// The generation, if its key may leave at all.
-fn releasable(sql: &rusqlite::Connection, at: GenerationRef) -> Result<GenerationRow, Refusal> {
+pub(super) fn releasable(sql: &rusqlite::Connection, at: GenerationRef) -> Result<GenerationRow, Refusal> {
     let row = GenerationRow::find(sql, at)?;
     let place = format!("generation {} of partition {} of volume {}", at.generation, at.partition, at.volume);
     match row.state {

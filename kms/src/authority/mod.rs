@@ -5,12 +5,22 @@
 //! after; an intent whose outcome is missing at the next start gets the outcome "interrupted". The catalogue is never locked while
 //! the token works, so a hung token stops nothing but itself.
 
+mod access;
 mod admin;
+mod audit;
+mod backup;
 mod cartridge;
+mod destruction;
+mod dual;
+mod exchange;
 mod generation;
+mod hsm;
 mod kek;
+mod keys;
 mod label;
+mod lease;
 mod limiter;
+mod recovery;
 mod session;
 mod stream;
 

@@ -17,7 +17,7 @@ pub(crate) use convert::{from_db, name, named, to_db, uuid};
 pub(crate) use log::{LogState, export_lines, leaf_text};
 pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
 
-use crate::custody::{Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};
+use crate::custody::{Approval, Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};
 use crate::fault::{damaged, internal};
 use crate::hex::Hex;
 use crate::protocol::{GenerationRef, Refusal};
@@ -35,6 +35,15 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// How it was known who it is.
+    fn authentication(self) -> &'static str {
+        match self {
+            Self::User(_) => "peer",
+            Self::Service => "service",
+            Self::Policy => "policy",
+        }
+    }
+
     pub(crate) fn identity(self) -> String {
         match self {
             Self::User(uid) => format!("uid:{uid}"),
@@ -57,6 +66,9 @@ pub(crate) struct Entry {
     key: Option<Uuid>,
     blobs: Vec<Blob>,
     reason: Option<String>,
+    role: Option<&'static str>,
+    digest: Option<[u8; 32]>,
+    approvals: Vec<Approval>,
 }
 
 impl Entry {
@@ -72,6 +84,9 @@ impl Entry {
             key: None,
             blobs: Vec::new(),
             reason: None,
+            role: None,
+            digest: None,
+            approvals: Vec::new(),
         }
     }
 
@@ -104,6 +119,24 @@ impl Entry {
 
     pub(crate) fn blobs(mut self, blobs: Vec<Blob>) -> Self {
         self.blobs = blobs;
+        self
+    }
+
+    /// The role that allowed it.
+    pub(crate) fn role(mut self, role: &'static str) -> Self {
+        self.role = Some(role);
+        self
+    }
+
+    /// SHA-256 of the canonical record that this makes or changes.
+    pub(crate) fn digest(mut self, digest: [u8; 32]) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
+    /// Signatures of custodians over the request that this carries out.
+    pub(crate) fn approvals(mut self, approvals: Vec<Approval>) -> Self {
+        self.approvals = approvals;
         self
     }
 
@@ -222,17 +255,22 @@ impl Change<'_> {
     /// Appends a custody entry; gives its sequence number.
     pub(crate) fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
         let actor = self.pseudonym(entry.actor)?;
+        let authentication = entry.actor.authentication();
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(|e| internal(e.to_string()))?;
         let seq = self.log.append(&self.sql, |seq, time| Leaf {
             actor,
+            approvals: entry.approvals,
+            authentication: Some(authentication.to_owned()),
             blobs: entry.blobs,
+            digest: entry.digest.map(Hex),
             generation: entry.generation,
             key: entry.key,
             op: entry.op.to_owned(),
             outcome: entry.outcome,
             partition: entry.partition,
             reason: entry.reason,
+            role: entry.role.map(str::to_owned),
             salt: Hex(salt),
             seq,
             time,

@@ -13,54 +13,6 @@ use crate::time;
 /// Longest leaf in bytes.
 pub const MAX_LEAF: usize = 8192;
 
-/// Names of operations. A name once used keeps its meaning.
-pub mod op {
-    /// The log begins; `reason` is its origin.
-    pub const LOG_OPEN: &str = "log.open";
-    /// A key-encryption key is made in the token.
-    pub const KEK_CREATE: &str = "kek.create";
-    /// A data key is made in the token and wrapped.
-    pub const KEY_CREATE: &str = "key.create";
-    /// A data key comes into use; older ones of the partition are deactivated.
-    pub const KEY_ACTIVATE: &str = "key.activate";
-    /// A data key goes to the data path or to a pipe.
-    pub const KEY_RELEASE: &str = "key.release";
-    /// The data path says that it has wiped a volume's keys.
-    pub const KEY_RETURN: &str = "key.return";
-    /// A session begins.
-    pub const SESSION_OPEN: &str = "session.open";
-    /// A pipe has been written to its end.
-    pub const STREAM_FINISH: &str = "stream.finish";
-    /// An operator allows a medium to be labelled.
-    pub const LABEL_AUTHORIZE: &str = "label.authorize";
-    /// A volume is registered.
-    pub const VOLUME_CREATE: &str = "volume.create";
-    /// A volume changes its state.
-    pub const VOLUME_STATE: &str = "volume.state";
-    /// A volume's cartridge: what is known of it is entered, changed, or contradicts (then it is refused).
-    pub const VOLUME_CARTRIDGE: &str = "volume.cartridge";
-    /// What the catalogue knows of a volume is asked for (entered only when refused).
-    pub const VOLUME_LOOKUP: &str = "volume.lookup";
-    /// A pool is made.
-    pub const POOL_CREATE: &str = "pool.create";
-    /// Which blank cartridges a pool takes without being asked.
-    pub const POOL_AUTO_LABEL: &str = "pool.auto_label";
-    /// A unit is confined to pools.
-    pub const UNIT_RESTRICT: &str = "unit.restrict";
-    /// The PIN latch is cleared.
-    pub const PIN_UNLATCH: &str = "pin.unlatch";
-    /// The log is exported.
-    pub const AUDIT_EXPORT: &str = "audit.export";
-    /// Something the data path reports.
-    pub const INCIDENT: &str = "incident";
-    /// The key authority starts.
-    pub const SERVICE_START: &str = "service.start";
-    /// The key authority stops.
-    pub const SERVICE_STOP: &str = "service.stop";
-    /// A peer that may not speak here.
-    pub const PEER: &str = "peer";
-}
-
 /// How an operation went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,14 +38,34 @@ pub struct Blob {
     pub sha256: Hex<32>,
 }
 
+/// A custodian's signature over a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Fingerprint of the custodian's key (`SHA256:…`).
+    pub key: String,
+    /// The person, pseudonymous.
+    pub person: String,
+    /// The signature as it came, in base64.
+    pub signature: String,
+}
+
 /// A leaf. The fields stand in the order of their names, which makes the JSON canonical.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
     /// Pseudonym of who did it.
     pub actor: String,
+    /// Signatures of custodians over the canonical request that this carries out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+    /// How it was known who it was: `peer` (credentials of a local socket), `policy`, `service`, `custodian`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<String>,
     /// Wrapped copies made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blobs: Vec<Blob>,
+    /// SHA-256 of the canonical record that this makes or changes: of a request, a person, a policy, a certificate, a package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Hex<32>>,
     /// Generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
@@ -110,6 +82,9 @@ pub struct Leaf {
     /// In words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The role that allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// 128 random bits, so that a leaf's hash tells nothing of its content.
     pub salt: Hex<16>,
     /// Index in the tree.
@@ -172,19 +147,24 @@ impl Leaf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::op;
     use super::*;
 
     #[test]
     fn the_struct_serialises_canonically() {
         let leaf = Leaf {
             actor: "a".into(),
+            approvals: vec![Approval { key: "SHA256:x".into(), person: "p".into(), signature: "AA==".into() }],
+            authentication: Some("peer".into()),
             blobs: vec![Blob { kek: Uuid::nil(), sha256: Hex([1; 32]) }],
+            digest: Some(Hex([3; 32])),
             generation: Some(3),
             key: Some(Uuid::nil()),
             op: op::KEY_CREATE.into(),
             outcome: Outcome::Done,
             partition: Some(0),
             reason: Some("\"ü\"\n".into()),
+            role: Some("operator".into()),
             salt: Hex([2; 16]),
             seq: 4,
             time: "2026-11-21T22:30:01.000Z".into(),

@@ -4,9 +4,10 @@
 mod base64;
 mod leaf;
 mod note;
+pub mod op;
 pub mod tree;
 mod verify;
 
-pub use leaf::{Blob, Leaf, MAX_LEAF, Outcome, canonical, op};
+pub use leaf::{Approval, Blob, Leaf, MAX_LEAF, Outcome, canonical};
 pub use note::{Checkpoint, NoteError, NoteSignatures, VerifierKey};
 pub use verify::{Anchoring, CheckpointLine, ExportHeader, FORMAT, VerifiedExport, VerifyError, verify_export};

@@ -4,8 +4,9 @@ use std::io::{self, BufRead, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::leaf::{Leaf, MAX_LEAF, op};
+use super::leaf::{Leaf, MAX_LEAF};
 use super::note::{NoteError, VerifierKey};
+use super::op;
 use super::tree::{RightEdge, leaf_hash};
 use crate::hex::Hex;
 

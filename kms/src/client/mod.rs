@@ -1,5 +1,7 @@
 //! Blocking clients of the key authority. Every call ends within its timeout; a broken connection is made again at the next call.
 
+mod areas;
+
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,1 @@
+-- Persons, their keys, grants of roles, requests and approvals.

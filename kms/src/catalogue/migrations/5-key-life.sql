@@ -1,0 +1,1 @@
+-- States and periods of keys, epochs of key-encryption keys, what was ended.

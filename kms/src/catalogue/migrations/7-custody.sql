@@ -1,0 +1,1 @@
+-- Anchors, tenants' trees, signing keys.

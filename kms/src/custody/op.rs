@@ -1,0 +1,62 @@
+//! Names of operations. A name once used keeps its meaning.
+
+/// The log begins; `reason` is its origin.
+pub const LOG_OPEN: &str = "log.open";
+/// A key-encryption key is made in the token.
+pub const KEK_CREATE: &str = "kek.create";
+/// A data key is made in the token and wrapped.
+pub const KEY_CREATE: &str = "key.create";
+/// A data key comes into use; older ones of the partition are deactivated.
+pub const KEY_ACTIVATE: &str = "key.activate";
+/// A data key goes to the data path or to a pipe.
+pub const KEY_RELEASE: &str = "key.release";
+/// The data path says that it has wiped a volume's keys.
+pub const KEY_RETURN: &str = "key.return";
+/// A session begins.
+pub const SESSION_OPEN: &str = "session.open";
+/// A pipe has been written to its end.
+pub const STREAM_FINISH: &str = "stream.finish";
+/// An operator allows a medium to be labelled.
+pub const LABEL_AUTHORIZE: &str = "label.authorize";
+/// A volume is registered.
+pub const VOLUME_CREATE: &str = "volume.create";
+/// A volume changes its state.
+pub const VOLUME_STATE: &str = "volume.state";
+/// A volume's cartridge: what is known of it is entered, changed, or contradicts (then it is refused).
+pub const VOLUME_CARTRIDGE: &str = "volume.cartridge";
+/// What the catalogue knows of a volume is asked for (entered only when refused).
+pub const VOLUME_LOOKUP: &str = "volume.lookup";
+/// A pool is made.
+pub const POOL_CREATE: &str = "pool.create";
+/// Which blank cartridges a pool takes without being asked.
+pub const POOL_AUTO_LABEL: &str = "pool.auto_label";
+/// A unit is confined to pools.
+pub const UNIT_RESTRICT: &str = "unit.restrict";
+/// The PIN latch is cleared.
+pub const PIN_UNLATCH: &str = "pin.unlatch";
+/// The log is exported.
+pub const AUDIT_EXPORT: &str = "audit.export";
+/// Something the data path reports.
+pub const INCIDENT: &str = "incident";
+/// The key authority starts.
+pub const SERVICE_START: &str = "service.start";
+/// The key authority stops.
+pub const SERVICE_STOP: &str = "service.stop";
+/// A peer that may not speak here.
+pub const PEER: &str = "peer";
+
+// Tokens.
+
+// Key life.
+
+// Custodians, roles, approvals.
+
+// Destruction.
+
+// Exchange.
+
+// Recovery.
+
+// Backups.
+
+// The log itself: anchors, tenants, signing key.

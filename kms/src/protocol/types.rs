@@ -1,0 +1,232 @@
+//! What both the data path and operators speak of: volumes, generations, keys, pools.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::cartridge::BarcodePattern;
+use crate::hex::Hex;
+
+/// What a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeKind {
+    /// A tape, with one or two partitions.
+    Tape,
+    /// A pipe: one partition, one generation.
+    Stream,
+}
+
+/// Life of a volume in the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeState {
+    /// Created; not every partition has an active generation yet.
+    Labelling,
+    /// In use.
+    Active,
+    /// Its medium was labelled again as another volume.
+    Replaced,
+    /// Taken out of use by an operator; not loaded until set active again.
+    Retired,
+    /// Its keys are destroyed.
+    Destroyed,
+}
+
+/// State of a generation of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GenerationState {
+    /// Created; whether its record reached the medium is not known.
+    Pending,
+    /// Its record stands on the medium.
+    Active,
+    /// A later generation became active after this one had been.
+    Superseded,
+    /// A later generation became active while this one was still pending.
+    Abandoned,
+}
+
+/// State of a key (NIST SP 800-57 part 1, rev. 5, section 7; KMIP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Made, not yet in use.
+    PreActive,
+    /// Seals and opens.
+    Active,
+    /// Opens only.
+    Deactivated,
+    /// Known or feared to be disclosed; opens only, by decision.
+    Compromised,
+    /// Gone.
+    Destroyed,
+    /// Gone, after having been compromised.
+    DestroyedCompromised,
+}
+
+/// What a released key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rights {
+    /// Writing and reading.
+    SealAndOpen,
+    /// Reading.
+    OpenOnly,
+}
+
+/// Policy of a pool. Suite and compression are the numbers of the medium format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolPolicy {
+    /// The pool's name.
+    pub name: String,
+    /// 1 AES-256-GCM-SIV, 2 AES-256-GCM, 3 XChaCha20-Poly1305.
+    pub suite: u8,
+    /// 0 none, 1 zstd, 2 lz4.
+    pub compression: u8,
+    /// Whether the wrapped data key stands in the generation record on the medium.
+    pub key_on_medium: bool,
+    /// Whether the operator's label stands in the label block in clear.
+    pub label_on_medium: bool,
+    /// Whether the barcode stands in the label block in clear.
+    pub barcode_on_medium: bool,
+    /// Blank cartridges whose barcode fits are labelled when they are loaded; none is when there is no pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_label: Option<BarcodePattern>,
+}
+
+impl PoolPolicy {
+    /// The policy of a pool called `name` when nothing else is said: AES-256-GCM-SIV, zstd, key and label on the medium.
+    #[must_use]
+    pub fn standard(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            suite: 1,
+            compression: 1,
+            key_on_medium: true,
+            label_on_medium: true,
+            barcode_on_medium: true,
+            auto_label: None,
+        }
+    }
+}
+
+/// A generation, named so that a mix-up shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationRef {
+    /// The volume.
+    pub volume: Uuid,
+    /// Its partition.
+    pub partition: u8,
+    /// The generation's number, from 1.
+    pub generation: u32,
+    /// Its data key.
+    pub key_id: Uuid,
+}
+
+/// A generation without its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationView {
+    /// Its number.
+    pub generation: u32,
+    /// Its data key.
+    pub key_id: Uuid,
+    /// Its state.
+    pub state: GenerationState,
+    /// State of its key.
+    pub key_state: KeyState,
+    /// The suite.
+    pub suite: u8,
+    /// First session ordinal.
+    pub first_ordinal: u32,
+    /// When it was created (RFC 3339, UTC).
+    pub created: String,
+}
+
+/// A partition and its generations, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionView {
+    /// Its number.
+    pub partition: u8,
+    /// All generations, newest first.
+    pub generations: Vec<GenerationView>,
+}
+
+impl PartitionView {
+    /// The active generation.
+    #[must_use]
+    pub fn active(&self) -> Option<&GenerationView> {
+        self.generations.iter().find(|g| g.state == GenerationState::Active)
+    }
+
+    /// Generations whose record may or may not stand on the medium, newest first.
+    pub fn pending(&self) -> impl Iterator<Item = &GenerationView> {
+        self.generations.iter().filter(|g| g.state == GenerationState::Pending)
+    }
+}
+
+/// The catalogue's view of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// The volume.
+    pub volume: Uuid,
+    /// Its kind.
+    pub kind: VolumeKind,
+    /// Its state.
+    pub state: VolumeState,
+    /// The operator's label (empty for streams).
+    pub label: String,
+    /// The barcode.
+    pub barcode: Option<String>,
+    /// The cartridge's serial number.
+    #[serde(default)]
+    pub cartridge_serial: Option<String>,
+    /// The pool's policy.
+    pub policy: PoolPolicy,
+    /// When it was created (RFC 3339, UTC).
+    pub created: String,
+    /// When what was written to it was last synchronised (RFC 3339, UTC).
+    #[serde(default)]
+    pub written: Option<String>,
+    /// The partitions.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// A line of the list of volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSummary {
+    /// The volume.
+    pub volume: Uuid,
+    /// Its kind.
+    pub kind: VolumeKind,
+    /// Its state.
+    pub state: VolumeState,
+    /// The operator's label (empty for streams).
+    pub label: String,
+    /// The barcode.
+    pub barcode: Option<String>,
+    /// The cartridge's serial number.
+    #[serde(default)]
+    pub cartridge_serial: Option<String>,
+    /// The pool.
+    pub pool: String,
+    /// Number of partitions.
+    pub partitions: u8,
+    /// When it was created (RFC 3339, UTC).
+    pub created: String,
+    /// When what was written to it was last synchronised (RFC 3339, UTC).
+    #[serde(default)]
+    pub written: Option<String>,
+}
+
+/// A checkpoint of the custody log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// Number of leaves.
+    pub size: u64,
+    /// The root.
+    pub root: Hex<32>,
+    /// The signed note, as text.
+    pub note: String,
+}
