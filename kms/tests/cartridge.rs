@@ -142,24 +142,3 @@ fn pools_take_blank_cartridges_by_barcode() {
     authority.set_auto_label(ME, "second", None).unwrap();
     assert_eq!(ask(Some("BK0003L8")).unwrap(), None);
 }
-
-#[test]
-fn a_catalogue_of_the_first_version_is_brought_to_this_one() {
-    let install = Install::new();
-    let authority = install.open();
-    let (volume, at, _) = labelled(&authority, "A");
-    drop(authority);
-    install
-        .database()
-        .execute_batch(
-            "ALTER TABLE volumes DROP COLUMN cartridge_serial; ALTER TABLE volumes DROP COLUMN written;
-             ALTER TABLE pools DROP COLUMN auto_label; PRAGMA user_version = 1;",
-        )
-        .unwrap();
-    let authority = install.open();
-    let found = cartridge(Some("A00001L9"), Some("S1"));
-    assert!(authority.check_cartridge(ME, UNIT, volume.volume, &found).unwrap());
-    authority.load(ME, UNIT, at).unwrap();
-    authority.learn_cartridge(ME, UNIT, volume.volume, &found).unwrap();
-    assert_eq!(authority.show_volume("A").unwrap().cartridge_serial.as_deref(), Some("S1"));
-}
