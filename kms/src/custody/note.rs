@@ -156,6 +156,17 @@ impl VerifierKey {
     }
 }
 
+impl VerifierKey {
+    /// The note with this key's own signature line alone.
+    ///
+    /// # Errors
+    /// [`NoteError`]
+    pub fn only_own(&self, note: &str) -> Result<String, NoteError> {
+        let parsed = Note::parse(note)?;
+        Ok(format!("{}\n{}\n", parsed.text, parsed.line_of(&self.name, self.id())?))
+    }
+}
+
 /// Longest note: room for several signatures of post-quantum size.
 const MAX_NOTE: usize = 64 * 1024;
 
