@@ -1,7 +1,7 @@
 //! The custody log: who did what with which key, in an append-only Merkle tree. The format is specified in
 //! `docs/custody/custody-log.md`; the storage is part of the catalogue.
 
-mod base64;
+pub(crate) mod base64;
 mod leaf;
 mod note;
 pub mod op;
