@@ -55,6 +55,7 @@ impl SoftToken {
         TokenConfig {
             worker: worker(),
             module: MODULE.into(),
+            parameters: None,
             uri: self.uri.clone(),
             pin: PinSource::File(self.path("user.pin")),
             latch: PinLatch::new(self.path("pin.latched")),
