@@ -74,6 +74,7 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
 }
 
 pub mod shim;
+pub mod custodians;
 
 pub mod install {
     //! A whole installation in a temporary directory.
