@@ -41,6 +41,7 @@ use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Statu
 
 pub use crate::catalogue::Actor;
 pub use crate::home::AuthorityOptions;
+pub use crate::time::Clock;
 pub use admin::AuditPlan;
 pub(crate) use admin::insert_pool;
 pub(crate) use kek::KekPurpose;
@@ -70,6 +71,7 @@ pub struct Authority {
     limiter: Mutex<RefusalLimiter>,
     log_key: VerifierKey,
     signing: (Uuid, SignAlgorithm),
+    life: keys::LifeState,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -93,6 +95,7 @@ impl Authority {
         let may_be_away = options.token_may_be_away;
         let authority = Self::assemble(home, options, connection, lock)?;
         authority.close_interrupted()?;
+        authority.adopt_policies()?;
         match authority.check_token() {
             Err(e) if may_be_away => tracing::error!("the token cannot be used yet: {e}"),
             other => other?,
@@ -112,14 +115,17 @@ impl Authority {
         let signing_id =
             meta(&connection, "signing_key")?.parse().map_err(|_| damaged("the signing key's id is malformed"))?;
         let algorithm = named(meta(&connection, "signing_algorithm")?)?;
+        let clock = options.clock.clone();
         let token = Token::new(home.token_config(&connection, options)?);
-        let catalogue = Catalogue::open(connection, &log_key)?;
+        let mut catalogue = Catalogue::open(connection, &log_key)?;
+        catalogue.set_clock(clock);
         Ok(Self {
             catalogue: Mutex::new(catalogue),
             token,
             limiter: Mutex::default(),
             log_key,
             signing: (signing_id, algorithm),
+            life: keys::LifeState::default(),
             _lock: lock,
         })
     }

@@ -2,6 +2,7 @@
 //! custody entry; a transaction without one is refused. Only the progress of sessions (synchronisation points) is kept without.
 
 mod convert;
+mod life;
 mod log;
 mod rows;
 mod schema;
@@ -14,6 +15,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
+pub(crate) use life::{KeyLifeRow, MediumKekRow, policy_digest};
 pub(crate) use log::{LogState, export_lines, leaf_text};
 pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
 
@@ -214,6 +216,16 @@ impl Catalogue {
         &self.connection
     }
 
+    /// The time for rules: the clock's, or that of the log's last entry if the clock is behind it.
+    pub(crate) fn now(&self) -> String {
+        self.log.now()
+    }
+
+    /// Takes the time from `clock` from now on.
+    pub(crate) fn set_clock(&mut self, clock: time::Clock) {
+        self.log.clock = clock;
+    }
+
     /// Runs `make` in one transaction, which has to record at least one custody entry; durable when this returns.
     pub(crate) fn change<T>(&mut self, make: impl FnOnce(&mut Change<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let sql = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -252,6 +264,16 @@ impl Catalogue {
 }
 
 impl Change<'_> {
+    /// The time for rules, as [`Catalogue::now`].
+    pub(crate) fn now(&self) -> String {
+        self.log.now()
+    }
+
+    /// The log as it is with the entries of this change.
+    pub(crate) fn log(&self) -> &LogState {
+        &self.log
+    }
+
     /// Appends a custody entry; gives its sequence number.
     pub(crate) fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
         let actor = self.pseudonym(entry.actor)?;
