@@ -264,14 +264,14 @@ impl Catalogue {
 }
 
 impl Change<'_> {
-    /// The time for rules, as [`Catalogue::now`].
-    pub(crate) fn now(&self) -> String {
-        self.log.now()
-    }
-
-    /// The log as it is with the entries of this change.
+    /// The log as it is in this transaction.
     pub(crate) fn log(&self) -> &LogState {
         &self.log
+    }
+
+    /// The time, never before that of the log's last entry: with the clock set back, time stands still.
+    pub(crate) fn now(&self) -> String {
+        self.log.now()
     }
 
     /// Appends a custody entry; gives its sequence number.

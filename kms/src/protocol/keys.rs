@@ -78,7 +78,7 @@ pub enum KeyFilter {
 #[serde(tag = "is", content = "value", rename_all = "snake_case")]
 pub enum KeysReply {
     /// To `List`.
-    Keys(Vec<KeyView>),
+    Keys(Vec<DataKeyView>),
     /// To `ListKeks`.
     Keks(Vec<KekView>),
     /// To `ShowPool`.
@@ -91,7 +91,7 @@ pub enum KeysReply {
 
 /// A data key, without the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyView {
+pub struct DataKeyView {
     /// Which generation it belongs to.
     pub at: GenerationRef,
     /// The volume's label.

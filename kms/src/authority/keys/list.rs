@@ -8,7 +8,7 @@ use super::super::admin::by_name;
 use crate::catalogue::{from_db, named, uuid};
 use crate::fault::internal;
 use crate::protocol::{
-    CompromiseView, GenerationRef, KekView, KeyFilter, KeyLifeSummary, KeyState, KeyView, Refusal, Rights,
+    CompromiseView, GenerationRef, KekView, KeyFilter, KeyLifeSummary, KeyState, DataKeyView, Refusal, Rights,
 };
 use crate::time;
 
@@ -25,7 +25,7 @@ const KEYS: &str =
 
 const STANDING: &str = "g.state IN ('active', 'pending') AND v.state IN ('labelling', 'active', 'retired')";
 
-fn view(r: &Row<'_>, now: &str) -> Result<KeyView, Refusal> {
+fn view(r: &Row<'_>, now: &str) -> Result<DataKeyView, Refusal> {
     let id = |n: usize| -> Result<Uuid, Refusal> { uuid(&r.get::<_, String>(n)?) };
     let medium_kek: Option<String> = r.get(15)?;
     let key_state: KeyState = named(r.get(10)?)?;
@@ -40,7 +40,7 @@ fn view(r: &Row<'_>, now: &str) -> Result<KeyView, Refusal> {
         Some(leaf) => Some(CompromiseView { time: r.get(16)?, reason: r.get(17)?, entry: from_db(leaf)? }),
         None => None,
     };
-    Ok(KeyView {
+    Ok(DataKeyView {
         at: GenerationRef { key_id: id(0)?, volume: id(1)?, partition: r.get(2)?, generation: r.get(3)? },
         label: r.get(4)?,
         barcode: r.get(5)?,
@@ -77,7 +77,7 @@ impl Authority {
     ///
     /// # Errors
     /// When a volume is unknown or the catalogue cannot be read.
-    pub fn list_keys(&self, which: &KeyFilter, after: Option<Uuid>, limit: u32) -> Result<Vec<KeyView>, Refusal> {
+    pub fn list_keys(&self, which: &KeyFilter, after: Option<Uuid>, limit: u32) -> Result<Vec<DataKeyView>, Refusal> {
         let catalogue = self.lock();
         let (sql, now) = (catalogue.sql(), catalogue.now());
         let (clause, value) = match which {
