@@ -108,13 +108,15 @@ pub struct AuthorityOptions {
     pub limits: Limits,
     /// Whether to start without a working token: then keys are refused until it is back.
     pub token_may_be_away: bool,
+    /// Where the time comes from.
+    pub clock: crate::time::Clock,
 }
 
 impl AuthorityOptions {
     /// Strict, with the embedded token's PIN file.
     #[must_use]
     pub fn new(worker: WorkerCommand) -> Self {
-        Self { worker, pin: None, limits: Limits::default(), token_may_be_away: false }
+        Self { worker, pin: None, limits: Limits::default(), token_may_be_away: false, clock: Default::default() }
     }
 }
 
@@ -309,6 +311,7 @@ pub fn init_home_signed(
         pin: Some(config.pin.clone()),
         limits: options.limits,
         token_may_be_away: false,
+        clock: Default::default(),
     };
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());

@@ -206,6 +206,7 @@ impl Server {
     /// When the last entry or checkpoint cannot be made.
     pub fn stop(self) -> Result<(), Refusal> {
         self.shared.stop.store(true, Ordering::Release);
+        self.shared.authority.wake_watchers();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the server panicked");

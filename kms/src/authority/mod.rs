@@ -41,6 +41,7 @@ use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Statu
 
 pub use crate::catalogue::Actor;
 pub use crate::home::AuthorityOptions;
+pub use crate::time::Clock;
 pub use admin::AuditPlan;
 pub use dual::Changed;
 pub(crate) use admin::insert_pool;
@@ -74,6 +75,7 @@ pub struct Authority {
     signing: (Uuid, SignAlgorithm),
     /// Changed only with the catalogue locked, after the change is durable.
     rights: Mutex<Arc<Rights>>,
+    life: keys::LifeState,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -97,6 +99,7 @@ impl Authority {
         let may_be_away = options.token_may_be_away;
         let authority = Self::assemble(home, options, connection, lock)?;
         authority.close_interrupted()?;
+        authority.adopt_policies()?;
         match authority.check_token() {
             Err(e) if may_be_away => tracing::error!("the token cannot be used yet: {e}"),
             other => other?,
@@ -116,8 +119,10 @@ impl Authority {
         let signing_id =
             meta(&connection, "signing_key")?.parse().map_err(|_| damaged("the signing key's id is malformed"))?;
         let algorithm = named(meta(&connection, "signing_algorithm")?)?;
+        let clock = options.clock.clone();
         let token = Token::new(home.token_config(&connection, options)?);
-        let catalogue = Catalogue::open(connection, &log_key)?;
+        let mut catalogue = Catalogue::open(connection, &log_key)?;
+        catalogue.set_clock(clock);
         let rights = Rights::load(catalogue.sql(), catalogue.log(), log_key.name())?;
         Ok(Self {
             catalogue: Mutex::new(catalogue),
@@ -126,6 +131,7 @@ impl Authority {
             log_key,
             signing: (signing_id, algorithm),
             rights: Mutex::new(Arc::new(rights)),
+            life: keys::LifeState::default(),
             _lock: lock,
         })
     }
@@ -138,12 +144,6 @@ impl Authority {
     /// Persons, grants and spent requests as they are now.
     fn rights(&self) -> Arc<Rights> {
         Arc::clone(&self.rights.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The token.
-    #[must_use]
-    pub fn token(&self) -> &Token {
-        &self.token
     }
 
     /// The public key that verifies checkpoints and exports.

@@ -54,8 +54,10 @@ impl Authority {
             op::KEY_CREATE,
             |e| e,
             || {
+                let pool = PoolRow::named(self.lock().sql(), pool.unwrap_or(DEFAULT_POOL))?;
+                let terms = self.terms(actor, pool)?;
                 let planned = self.lock().change(|c| {
-                    let pool = PoolRow::named(&c.sql, pool.unwrap_or(DEFAULT_POOL))?;
+                    let pool = &terms.pool;
                     let volume = VolumeRow {
                         id: Uuid::new_v4(),
                         pool: pool.id,
@@ -71,7 +73,7 @@ impl Authority {
                     };
                     volume.insert(&c.sql, pool.tenant)?;
                     c.record(Entry::done(actor, op::VOLUME_CREATE).volume(volume.id).reason("stream"))?;
-                    plan(c, actor, None, &volume, pool, 0, None)
+                    plan(c, actor, None, &volume, terms, 0, None)
                 })?;
                 let (key, blobs) = self.make_planned(actor, &planned)?;
                 let kept = self.lock().change(|c| {

@@ -49,6 +49,17 @@ pub const PEER: &str = "peer";
 
 // Key life.
 
+/// The release of a data key is renewed.
+pub const KEY_RENEW: &str = "key.renew";
+/// A data key, or all keys under a key-encryption key, are compromised; the digest is over the list of their ids.
+pub const KEY_COMPROMISE: &str = "key.compromise";
+/// The periods of a data key are extended.
+pub const KEY_EXTEND: &str = "key.extend";
+/// A pool's policy is changed; the digest is that of the policy.
+pub const POOL_SET: &str = "pool.set";
+/// A medium key-encryption key is given a pool and an epoch.
+pub const POOL_EPOCH: &str = "pool.epoch";
+
 // Custodians, roles, approvals.
 
 /// A person is registered as a custodian.

@@ -273,6 +273,9 @@ pub struct Loaded {
     pub policy: PoolPolicy,
     /// What the key may be used for.
     pub rights: Rights,
+    /// With [`Rights::OpenOnly`]: its period for sealing is over, and the way on is a new generation.
+    #[serde(default)]
+    pub new_generation_allowed: bool,
     /// Sessions of this generation by ordinal.
     pub sessions: Vec<SessionRecord>,
     /// The end of data at the last synchronisation, unless a session was opened before it since.
