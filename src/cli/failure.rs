@@ -224,6 +224,7 @@ fn refusal_exit(code: RefusalCode) -> Exit {
         | RefusalCode::TokenHung
         | RefusalCode::KekMissing
         | RefusalCode::Token
+        | RefusalCode::NotAnchored
         | RefusalCode::LogUnwritable => Exit::Refused,
     }
 }

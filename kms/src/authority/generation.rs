@@ -189,6 +189,7 @@ impl Authority {
             op::KEY_CREATE,
             |e| e.unit(unit).volume(volume),
             || {
+                self.anchors_allow()?;
                 let planned = self.lock().change(|c| {
                     let (row, pool) = usable_tape(&c.sql, unit, volume)?;
                     plan(c, actor, Some(unit), &row, pool, partition, suite)
@@ -197,9 +198,10 @@ impl Authority {
                 let kept = self.lock().change(|c| {
                     // The rules again: the token took its time, and an operator may have retired the volume meanwhile.
                     usable_tape(&c.sql, unit, volume)?;
-                    Ok(planned.keep(c, actor, Some(unit), &blobs)?.1)
+                    planned.keep(c, actor, Some(unit), &blobs)
                 });
-                let stanzas = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                let (row, stanzas) = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                self.before_key_leaves(row.created_leaf)?;
                 Ok((planned.reply(stanzas), key))
             },
         )
@@ -282,6 +284,7 @@ impl Authority {
         rules: impl Fn(&rusqlite::Connection) -> Result<PoolRow, Refusal>,
         entry: Entry,
     ) -> Result<(Loaded, DataKey), Refusal> {
+        self.anchors_allow()?;
         let (row, with) = {
             let catalogue = self.lock();
             rules(catalogue.sql())?;
@@ -290,12 +293,12 @@ impl Authority {
             (row, with)
         };
         let key = self.token.unwrap(&with, &row.wrapped)?;
-        let loaded = self.lock().change(|c| {
+        let (loaded, leaf) = self.lock().change(|c| {
             let pool = rules(&c.sql)?;
             let row = releasable(&c.sql, at)?;
             let rights = row.key_state.rights().ok_or_else(|| internal("a releasable key without rights"))?;
-            c.record(entry.at(at))?;
-            Ok(Loaded {
+            let leaf = c.record(entry.at(at))?;
+            let loaded = Loaded {
                 at,
                 state: row.state,
                 suite: row.suite,
@@ -307,8 +310,10 @@ impl Authority {
                 end: row.end(&c.sql)?,
                 learn_cartridge: false,
                 lease_seconds: None,
-            })
+            };
+            Ok((loaded, leaf))
         })?;
+        self.before_key_leaves(leaf)?;
         Ok((loaded, key))
     }
 }

@@ -54,6 +54,7 @@ impl Authority {
             op::KEY_CREATE,
             |e| e,
             || {
+                self.anchors_allow()?;
                 let planned = self.lock().change(|c| {
                     let pool = PoolRow::named(&c.sql, pool.unwrap_or(DEFAULT_POOL))?;
                     let volume = VolumeRow {
@@ -89,10 +90,11 @@ impl Authority {
                         [row.at.volume.to_string()],
                     )?;
                     VolumeRow::find(&c.sql, row.at.volume)?.set_state(&c.sql, VolumeState::Active)?;
-                    c.record(Entry::done(actor, op::KEY_ACTIVATE).at(row.at))?;
-                    Ok(stanzas)
+                    let leaf = c.record(Entry::done(actor, op::KEY_ACTIVATE).at(row.at))?;
+                    Ok((stanzas, leaf))
                 });
-                let stanzas = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                let (stanzas, leaf) = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                self.before_key_leaves(leaf)?;
                 Ok((planned.reply(stanzas), key))
             },
         )

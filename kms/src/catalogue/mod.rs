@@ -14,7 +14,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
-pub(crate) use log::{LogState, export_lines, leaf_text};
+pub(crate) use log::{LogState, consistency, export_lines, leaf_text, root_at};
 pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
 
 use crate::custody::{Approval, Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};

@@ -46,6 +46,8 @@ pub enum RefusalCode {
     LogUnwritable,
     /// The catalogue or the custody log is damaged.
     Damaged,
+    /// The custody log is not anchored as policy demands.
+    NotAnchored,
     /// Too many requests at once.
     Busy,
     /// A fault of the program.
