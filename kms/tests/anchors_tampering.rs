@@ -59,7 +59,7 @@ impl Anchored {
     fn other_history(&self, from: &Copy, least: u64) -> Copy {
         let dir = duplicate(&self.install);
         let home = Home::new(dir.path().join("home"));
-        from.restore_to(Some(home.dir()));
+        from.restore(home.dir());
         let authority = Authority::open(&home, options()).unwrap();
         let mut n = 0;
         while authority.status().unwrap().log_size < least {
@@ -102,21 +102,21 @@ impl Anchored {
 #[test]
 fn a_rollback_is_found_through_the_witness_alone() {
     let (it, anchor) = Anchored::by_witness();
-    it.before.restore();
+    it.before.restore(it.install.home.dir());
     it.found(&anchor, &["rolled back", &format!("cosigned {} entries", it.size), "proven by its checkpoint"]);
 }
 
 #[test]
 fn a_rollback_is_found_through_the_file_alone() {
     let (it, anchor) = Anchored::by_file();
-    it.before.restore();
+    it.before.restore(it.install.home.dir());
     it.found(&anchor, &["rolled back", &format!("is over {}", it.size), "signed by this log's key"]);
 }
 
 #[test]
 fn a_rollback_that_grew_beyond_the_anchor_is_found_by_both() {
     for (it, anchor) in [Anchored::by_witness(), Anchored::by_file()] {
-        it.other_history(&it.before, it.size + 3).restore();
+        it.other_history(&it.before, it.size + 3).restore(it.install.home.dir());
         it.found(&anchor, &["history", "root there"]);
     }
 }
@@ -157,7 +157,7 @@ fn rewritten(it: &Anchored) -> Copy {
 #[test]
 fn a_history_rewritten_and_signed_with_the_token_is_found_by_both() {
     for (it, anchor) in [Anchored::by_witness(), Anchored::by_file()] {
-        rewritten(&it).restore();
+        rewritten(&it).restore(it.install.home.dir());
         // Without an anchor nothing shows.
         let unanchored = open(&it.install, loose(Vec::new()));
         unanchored.load(ME, UNIT, it.volume).unwrap();
@@ -180,7 +180,7 @@ fn another_installation_in_place_of_this_one_is_found_by_the_file() {
 #[test]
 fn an_anchor_that_goes_away_does_not_lift_its_alarm() {
     let (it, anchor) = Anchored::by_witness();
-    it.before.restore();
+    it.before.restore(it.install.home.dir());
     let authority = open(&it.install, loose(vec![anchor]));
     assert_eq!(only(&authority).trouble, Some(AnchorTrouble::Contradicts));
     let Anchored { lab, volume, .. } = it;

@@ -105,14 +105,10 @@ impl Copy {
         Self(files.iter().map(|f| (home.join(f), std::fs::read(home.join(f)).ok())).collect())
     }
 
-    pub fn restore(&self) {
-        self.restore_to(None);
-    }
-
-    /// Puts the files into another folder.
-    pub fn restore_to(&self, home: Option<&Path>) {
+    /// Puts the files into a folder, in place of what is there.
+    pub fn restore(&self, home: &Path) {
         for (path, content) in &self.0 {
-            let path = home.map_or_else(|| path.clone(), |home| home.join(path.file_name().unwrap()));
+            let path = home.join(path.file_name().unwrap());
             match content {
                 Some(content) => std::fs::write(&path, content).unwrap(),
                 None => drop(std::fs::remove_file(&path)),
