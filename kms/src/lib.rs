@@ -18,6 +18,7 @@
 //! Not here, on purpose: devices, the format of media beyond wrapped keys, networks but the witnesses, and any cipher of our own: data keys are made and
 //! wrapped in the token.
 
+pub mod age;
 pub mod anchor;
 pub mod authority;
 mod cartridge;
