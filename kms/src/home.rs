@@ -26,6 +26,7 @@ use crate::fault::internal;
 use crate::pkcs11::{
     Limits, PinLatch, PinSource, SignAlgorithm, Token, TokenConfig, Uri, WorkerCommand, init_token, write_pin_file,
 };
+use crate::anchor::AnchoringPolicy;
 use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode};
 use crate::secret::Pin;
 
@@ -110,13 +111,22 @@ pub struct AuthorityOptions {
     pub token_may_be_away: bool,
     /// Where the time comes from.
     pub clock: crate::time::Clock,
+    /// Anchors of the custody log.
+    pub anchoring: AnchoringPolicy,
 }
 
 impl AuthorityOptions {
     /// Strict, with the embedded token's PIN file.
     #[must_use]
     pub fn new(worker: WorkerCommand) -> Self {
-        Self { worker, pin: None, limits: Limits::default(), token_may_be_away: false, clock: Default::default() }
+        Self {
+            worker,
+            pin: None,
+            limits: Limits::default(),
+            token_may_be_away: false,
+            clock: Default::default(),
+            anchoring: AnchoringPolicy::default(),
+        }
     }
 }
 
@@ -312,6 +322,7 @@ pub fn init_home_signed(
         limits: options.limits,
         token_may_be_away: false,
         clock: Default::default(),
+        anchoring: AnchoringPolicy::default(),
     };
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());

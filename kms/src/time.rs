@@ -60,6 +60,16 @@ pub(crate) fn after(at: &str, after: Duration) -> Option<String> {
     Some(format(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(part(20, 23)?) + after))
 }
 
+/// The time `before` now.
+pub(crate) fn ago(before: Duration) -> String {
+    format(SystemTime::now().checked_sub(before).unwrap_or(UNIX_EPOCH))
+}
+
+/// The time `seconds` after 1970 began.
+pub(crate) fn of_unix(seconds: u64) -> String {
+    format(UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799)))
+}
+
 /// Days to a civil date (H. Hinnant's `civil_from_days`, for days since 1970-01-01 that are not negative).
 fn date(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;

@@ -231,6 +231,7 @@ fn refusal_exit(code: RefusalCode) -> Exit {
         | RefusalCode::TokenHung
         | RefusalCode::KekMissing
         | RefusalCode::Token
+        | RefusalCode::NotAnchored
         | RefusalCode::LogUnwritable => Exit::Refused,
     }
 }

@@ -217,6 +217,7 @@ impl Authority {
             || {
                 let pool = usable_tape(self.lock().sql(), unit, volume)?.1;
                 let terms = self.terms(actor, pool)?;
+                self.anchors_allow()?;
                 let planned = self.lock().change(|c| {
                     let (row, _) = usable_tape(&c.sql, unit, volume)?;
                     plan(c, actor, Some(unit), &row, terms, partition, suite)
@@ -225,9 +226,10 @@ impl Authority {
                 let kept = self.lock().change(|c| {
                     // The rules again: the token took its time, and an operator may have retired the volume meanwhile.
                     usable_tape(&c.sql, unit, volume)?;
-                    Ok(planned.keep(c, actor, Some(unit), &blobs)?.1)
+                    planned.keep(c, actor, Some(unit), &blobs)
                 });
-                let stanzas = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                let (row, stanzas) = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                self.before_key_leaves(row.created_leaf)?;
                 Ok((planned.reply(stanzas), key))
             },
         )
@@ -310,6 +312,7 @@ impl Authority {
         rules: impl Fn(&rusqlite::Connection) -> Result<PoolRow, Refusal>,
         entry: Entry,
     ) -> Result<(Loaded, DataKey), Refusal> {
+        self.anchors_allow()?;
         let (row, with) = {
             let catalogue = self.lock();
             rules(catalogue.sql())?;
@@ -318,15 +321,15 @@ impl Authority {
             (row, with)
         };
         let key = self.unwrap_in_token(&with, &row.wrapped)?;
-        let loaded = self.lock().change(|c| {
+        let (loaded, leaf) = self.lock().change(|c| {
             let pool = rules(&c.sql)?;
             pool.confirm(&c.sql, c.log())?;
             let now = c.now();
             let found = releasable(&c.sql, c.log(), &now, at)?;
             let lease_seconds = found.lease(&pool.policy, &now);
             let Releasable { row, rights, .. } = found;
-            c.record(entry.at(at))?;
-            Ok(Loaded {
+            let leaf = c.record(entry.at(at))?;
+            let loaded = Loaded {
                 at,
                 state: row.state,
                 suite: row.suite,
@@ -340,8 +343,10 @@ impl Authority {
                 end: row.end(&c.sql)?,
                 learn_cartridge: false,
                 lease_seconds,
-            })
+            };
+            Ok((loaded, leaf))
         })?;
+        self.before_key_leaves(leaf)?;
         Ok((loaded, key))
     }
 }

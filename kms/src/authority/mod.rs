@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod anchor;
 mod audit;
 mod backup;
 mod cartridge;
@@ -68,7 +69,9 @@ fn canary_aad(kek: Uuid) -> HexBytes {
 /// The key authority of one installation.
 #[derive(Debug)]
 pub struct Authority {
-    catalogue: Mutex<Catalogue>,
+    /// First, so that its threads end while the catalogue is still this process's.
+    anchors: anchor::Anchors,
+    catalogue: Arc<Mutex<Catalogue>>,
     tokens: hsm::Registry,
     limiter: Mutex<RefusalLimiter>,
     log_key: VerifierKey,
@@ -105,6 +108,7 @@ impl Authority {
             other => other?,
         }
         authority.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_START)))?;
+        authority.start_anchors()?;
         Ok(authority)
     }
 
@@ -120,12 +124,15 @@ impl Authority {
             meta(&connection, "signing_key")?.parse().map_err(|_| damaged("the signing key's id is malformed"))?;
         let algorithm = named(meta(&connection, "signing_algorithm")?)?;
         let clock = options.clock.clone();
+        let policy = options.anchoring.clone();
         let token = Token::new(home.token_config(&connection, options)?);
         let mut catalogue = Catalogue::open(connection, &log_key)?;
         catalogue.set_clock(clock);
         let rights = Rights::load(catalogue.sql(), catalogue.log(), log_key.name())?;
+        let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
-            catalogue: Mutex::new(catalogue),
+            anchors: anchor::Anchors::new(policy, &catalogue)?,
+            catalogue,
             tokens: hsm::Registry::new(Uuid::nil(), token),
             limiter: Mutex::default(),
             log_key,
@@ -274,6 +281,7 @@ impl Authority {
         let checkpoint = self.lock().log().checkpoint(self.log_key.name());
         let view = |note| CheckpointView { size: checkpoint.size, root: Hex(checkpoint.root), note };
         if let Some(note) = self.kept_checkpoint(checkpoint.size)? {
+            self.publish(&checkpoint, &note);
             return Ok(view(note));
         }
         let text = checkpoint.to_text();
@@ -282,6 +290,7 @@ impl Authority {
         // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
         self.log_key.open(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
         self.lock().keep_checkpoint(checkpoint.size, &note)?;
+        self.publish(&checkpoint, &note);
         Ok(view(note))
     }
 
@@ -349,7 +358,7 @@ impl Authority {
     /// When the log cannot be written, or the checkpoint cannot be signed.
     pub fn shut_down(&self) -> Result<(), Refusal> {
         self.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_STOP)))?;
-        self.checkpoint().map(|_| ())
+        self.anchor_at_stop()
     }
 }
 

@@ -56,6 +56,7 @@ impl Authority {
             || {
                 let pool = PoolRow::named(self.lock().sql(), pool.unwrap_or(DEFAULT_POOL))?;
                 let terms = self.terms(actor, pool)?;
+                self.anchors_allow()?;
                 let planned = self.lock().change(|c| {
                     let pool = &terms.pool;
                     let volume = VolumeRow {
@@ -88,10 +89,11 @@ impl Authority {
                         [row.at.volume.to_string()],
                     )?;
                     VolumeRow::find(&c.sql, row.at.volume)?.set_state(&c.sql, VolumeState::Active)?;
-                    c.record(Entry::done(actor, op::KEY_ACTIVATE).at(row.at))?;
-                    Ok(stanzas)
+                    let leaf = c.record(Entry::done(actor, op::KEY_ACTIVATE).at(row.at))?;
+                    Ok((stanzas, leaf))
                 });
-                let stanzas = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                let (stanzas, leaf) = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                self.before_key_leaves(leaf)?;
                 Ok((planned.reply(stanzas), key))
             },
         )

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::convert::{blob32, from_db, to_db};
-use crate::custody::tree::{Hash, Node, RightEdge, audit_path, leaf_hash, root_from_path};
+use crate::custody::tree::{Hash, Node, RightEdge, audit_path, consistency_path, leaf_hash, root_from_path};
 use crate::custody::{Checkpoint, Leaf, VerifierKey};
 use crate::fault::{damaged, internal};
 use crate::protocol::Refusal;
@@ -23,6 +23,16 @@ fn node(connection: &Connection, at: Node) -> Result<Hash, Refusal> {
     let hash: Option<Vec<u8>> = query.query_row(params![at.level, to_db(at.index)?], |row| row.get(0)).optional()?;
     let missing = || damaged(format!("the custody log lacks node {} of level {}", at.index, at.level));
     blob32(&hash.ok_or_else(missing)?)
+}
+
+/// The root when the log had `size` leaves, from the stored nodes.
+pub(crate) fn root_at(connection: &Connection, size: u64) -> Result<Hash, Refusal> {
+    RightEdge::load(size, |at| node(connection, at)).map(|edge| edge.root())
+}
+
+/// The proof that the log of `new` leaves begins with that of `old`, from the stored nodes.
+pub(crate) fn consistency(connection: &Connection, old: u64, new: u64) -> Result<Vec<Hash>, Refusal> {
+    consistency_path(old, new, |at| node(connection, at))
 }
 
 pub(crate) fn leaf_text(connection: &Connection, seq: u64) -> Result<String, Refusal> {

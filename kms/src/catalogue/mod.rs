@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
 pub(crate) use life::{KeyLifeRow, MediumKekRow, policy_digest};
-pub(crate) use log::{LogState, export_lines, leaf_text};
 pub(crate) use persons::{ApprovalRow, RequestRow, RightsRow, dual_leaves};
+pub(crate) use log::{LogState, consistency, export_lines, leaf_text, root_at};
 pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
 
 use crate::custody::{Approval, Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};

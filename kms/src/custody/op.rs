@@ -92,3 +92,13 @@ pub const ACCESS: &str = "access";
 // Backups.
 
 // The log itself: anchors, tenants, signing key.
+/// Which anchors there are and what depends on them, at a start that finds them changed; `digest` is that of the policy.
+pub const ANCHOR_POLICY: &str = "anchor.policy";
+/// An anchor knows another history than the catalogue has: `failed`. The same anchor agrees again: `done`.
+pub const ANCHOR_ALARM: &str = "anchor.alarm";
+/// An anchor cannot be used (`failed`), and can be again (`done`).
+pub const ANCHOR_STATE: &str = "anchor.state";
+/// An anchor that has lost what was anchored in it begins from nothing.
+pub const ANCHOR_ACCEPT: &str = "anchor.accept";
+/// A key whose release was entered did not leave, because the entry could not be anchored.
+pub const KEY_WITHHELD: &str = "key.withheld";

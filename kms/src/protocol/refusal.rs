@@ -50,6 +50,8 @@ pub enum RefusalCode {
     LogUnwritable,
     /// The catalogue or the custody log is damaged.
     Damaged,
+    /// The custody log is not anchored as policy demands.
+    NotAnchored,
     /// An operation under dual control lacks approvals that count, its time is over, it was used, or its target has changed since.
     NotApproved,
     /// No such request for approval.
