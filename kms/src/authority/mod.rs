@@ -205,6 +205,11 @@ impl Authority {
     fn check_token(&self) -> Result<(), Refusal> {
         let kek = KekRow::of_tenant(self.lock().sql(), DEFAULT_TENANT)?;
         self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
+        self.check_canary(&kek)
+    }
+
+    /// Unwraps the canary of a KEK: it has to be the one of its making.
+    fn check_canary(&self, kek: &KekRow) -> Result<(), Refusal> {
         let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
         let canary = self.unwrap_in_token(&with, &kek.canary)?;
         if <[u8; 32]>::from(Sha256::digest(canary.expose())) == kek.canary_sha256 {
@@ -212,8 +217,11 @@ impl Authority {
         } else {
             Err(Refusal::new(
                 RefusalCode::KekMissing,
-                format!("the key-encryption key {} in the token is another one than at set-up", kek.id),
-                "check which token is connected",
+                format!(
+                    "the canary of key-encryption key {} comes out of the token as another key than at its making: it is another token, or it gives wrong answers",
+                    kek.id
+                ),
+                "check which token is connected, and its health",
             ))
         }
     }
@@ -263,7 +271,10 @@ impl Authority {
         let signature = self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?;
         let note = self.log_key.note(&text, &signature);
         // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
-        self.log_key.open(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+        self.log_key.open(&note).map_err(|e| {
+            let what = format!("the token signed wrongly with key {}: {e}", self.signing.0);
+            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
+        })?;
         self.lock().keep_checkpoint(checkpoint.size, &note)?;
         Ok(view(note))
     }

@@ -73,6 +73,7 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
 }
 
 pub mod books;
+pub mod host;
 pub mod shim;
 
 pub mod install {
