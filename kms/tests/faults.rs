@@ -263,7 +263,6 @@ fn create_stream_under_every_fault() {
 }
 
 #[test]
-#[ignore]
 fn create_pool_under_every_fault() {
     every_fault(Operation::CreatePool);
 }
