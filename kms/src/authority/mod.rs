@@ -194,6 +194,19 @@ impl Authority {
         let _: Result<(), Refusal> = self.refusals_logged(Actor::User(uid), op::PEER, |e| e, || Err(refusal()));
     }
 
+    /// Enters that `actor` asked for a unit that there is not; gives the refusal.
+    pub fn foreign_unit(&self, actor: Actor, unit: &str) -> Refusal {
+        let refused = check_name("unit", unit, 64).and_then(|()| {
+            let what = format!("there is no unit {unit} here");
+            Err(Refusal::new(RefusalCode::NotAllowed, what, "add the drive to the configuration of sealtape-keyd, too"))
+        });
+        let named = |entry: Entry| if unit.len() <= 64 { entry.unit(unit) } else { entry };
+        match self.refusals_logged(actor, op::PEER, named, || refused) {
+            Err(refusal) => refusal,
+            Ok(()) => internal("a foreign unit that is none"),
+        }
+    }
+
     /// Gives every intent without an outcome the outcome "interrupted".
     fn close_interrupted(&self) -> Result<(), Refusal> {
         let mut catalogue = self.lock();

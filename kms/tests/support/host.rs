@@ -40,6 +40,7 @@ pub fn serve_if_asked() {
         max_connections: 128,
         checkpoint_interval: Duration::from_millis(200),
         checkpoint_leaves: 64,
+        units: Some((0..4).map(|n| format!("drive{n}")).collect()),
         ..ServerConfig::new(run)
     };
     let server = Server::start(authority, config).unwrap();
