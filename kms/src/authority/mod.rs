@@ -140,12 +140,6 @@ impl Authority {
         Arc::clone(&self.rights.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The token.
-    #[must_use]
-    pub fn token(&self) -> &Token {
-        &self.token
-    }
-
     /// The public key that verifies checkpoints and exports.
     #[must_use]
     pub fn log_key(&self) -> &VerifierKey {
