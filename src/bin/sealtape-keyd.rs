@@ -46,6 +46,7 @@ fn serve(args: &ServiceArgs) -> anyhow::Result<()> {
     let keyd = &config.keyd;
     let mut doors = ServerConfig::new(home.run());
     doors.data_path_uids = keyd.data_path_users.iter().map(|user| user.0.as_raw()).collect();
+    doors.units = Some(config.drives.iter().map(|drive| drive.name.to_string()).collect());
     doors.control_group = keyd.operator_group.map(|group| group.0.as_raw());
     doors.stream_group = keyd.stream_group.map(|group| group.0.as_raw());
     let server = Server::start(Arc::clone(&authority), doors)

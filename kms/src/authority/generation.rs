@@ -185,7 +185,12 @@ impl Authority {
     pub(super) fn make_planned(&self, actor: Actor, planned: &Planned) -> Result<(DataKey, Vec<Vec<u8>>), Refusal> {
         let keks = std::iter::once(&planned.catalogue_kek).chain(&planned.medium_kek);
         let wraps = keks.map(|k| WrapWith { kek: k.id, mechanism: k.mechanism, aad: wrap_aad(planned.at) }).collect();
-        self.make_data_key(wraps).map_err(|e| self.plan_failed(actor, planned, e))
+        let made = self.make_data_key(wraps).and_then(|made| {
+            // A token that has begun to give keys wrongly gives the canary wrongly, too: what is sealed now must open tomorrow.
+            self.check_canary(&planned.catalogue_kek)?;
+            Ok(made)
+        });
+        made.map_err(|e| self.plan_failed(actor, planned, e))
     }
 
     /// Enters the failure as the outcome of the intent. If even that cannot be entered, the intent stays open and is closed as

@@ -201,6 +201,19 @@ impl Authority {
         let _: Result<(), Refusal> = self.refusals_logged(Actor::User(uid), op::PEER, |e| e, || Err(refusal()));
     }
 
+    /// Enters that `actor` asked for a unit that there is not; gives the refusal.
+    pub fn foreign_unit(&self, actor: Actor, unit: &str) -> Refusal {
+        let refused = check_name("unit", unit, 64).and_then(|()| {
+            let what = format!("there is no unit {unit} here");
+            Err(Refusal::new(RefusalCode::NotAllowed, what, "add the drive to the configuration of sealtape-keyd, too"))
+        });
+        let named = |entry: Entry| if unit.len() <= 64 { entry.unit(unit) } else { entry };
+        match self.refusals_logged(actor, op::PEER, named, || refused) {
+            Err(refusal) => refusal,
+            Ok(()) => internal("a foreign unit that is none"),
+        }
+    }
+
     /// Gives every intent without an outcome the outcome "interrupted".
     fn close_interrupted(&self) -> Result<(), Refusal> {
         let mut catalogue = self.lock();
@@ -229,6 +242,11 @@ impl Authority {
     fn check_token(&self) -> Result<(), Refusal> {
         let kek = KekRow::of_tenant(self.lock().sql(), DEFAULT_TENANT)?;
         self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
+        self.check_canary(&kek)
+    }
+
+    /// Unwraps the canary of a KEK: it has to be the one of its making.
+    fn check_canary(&self, kek: &KekRow) -> Result<(), Refusal> {
         let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
         let canary = self.unwrap_in_token(&with, &kek.canary)?;
         if <[u8; 32]>::from(Sha256::digest(canary.expose())) == kek.canary_sha256 {
@@ -236,8 +254,11 @@ impl Authority {
         } else {
             Err(Refusal::new(
                 RefusalCode::KekMissing,
-                format!("the key-encryption key {} in the token is another one than at set-up", kek.id),
-                "check which token is connected",
+                format!(
+                    "the canary of key-encryption key {} comes out of the token as another key than at its making: it is another token, or it gives wrong answers",
+                    kek.id
+                ),
+                "check which token is connected, and its health",
             ))
         }
     }
@@ -288,7 +309,10 @@ impl Authority {
         let signature = self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?;
         let note = self.log_key.note(&text, &signature);
         // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
-        self.log_key.open(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+        self.log_key.open(&note).map_err(|e| {
+            let what = format!("the token signed wrongly with key {}: {e}", self.signing.0);
+            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
+        })?;
         self.lock().keep_checkpoint(checkpoint.size, &note)?;
         self.publish(&checkpoint, &note);
         Ok(view(note))

@@ -167,6 +167,28 @@ pub enum DataPathRequest {
     },
 }
 
+impl DataPathRequest {
+    /// The unit that it is made for; none for streams and for [`DataPathRequest::Watch`].
+    #[must_use]
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Self::CreateVolume { unit, .. }
+            | Self::AuthorizeByPolicy { unit, .. }
+            | Self::CreateGeneration { unit, .. }
+            | Self::ActivateGeneration { unit, .. }
+            | Self::Lookup { unit, .. }
+            | Self::Load { unit, .. }
+            | Self::LearnCartridge { unit, .. }
+            | Self::OpenSession { unit, .. }
+            | Self::RecordSync { unit, .. }
+            | Self::Release { unit, .. }
+            | Self::Incident { unit, .. }
+            | Self::Renew { unit, .. } => Some(unit),
+            Self::Watch { .. } | Self::CreateStream { .. } | Self::LoadStream { .. } | Self::FinishStream { .. } => None,
+        }
+    }
+}
+
 /// How a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
