@@ -60,3 +60,12 @@ pub const PEER: &str = "peer";
 // Backups.
 
 // The log itself: anchors, tenants, signing key.
+
+/// A new key signs the log from here on.
+pub const LOG_KEY: &str = "log.key";
+/// A tenant is entered into the catalogue.
+pub const TENANT_CREATE: &str = "tenant.create";
+/// Size and root of a tenant's tree.
+pub const TENANT_ROOT: &str = "tenant.root";
+/// The background check of the whole catalogue found a fault; `reason` names it.
+pub const LOG_FAULT: &str = "log.fault";
