@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod anchor;
 mod audit;
 mod backup;
 mod cartridge;
@@ -24,7 +25,7 @@ mod recovery;
 mod session;
 mod stream;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
@@ -40,8 +41,11 @@ use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Scrub
 
 pub use crate::catalogue::Actor;
 pub use crate::home::AuthorityOptions;
-pub use audit::{ExportRun, ScrubPace};
+pub use crate::time::Clock;
 pub(crate) use admin::insert_pool;
+pub use audit::{ExportRun, ScrubPace};
+pub use dual::Changed;
+use dual::Rights;
 pub(crate) use kek::KekPurpose;
 use limiter::RefusalLimiter;
 
@@ -64,13 +68,20 @@ fn canary_aad(kek: Uuid) -> HexBytes {
 /// The key authority of one installation.
 #[derive(Debug)]
 pub struct Authority {
-    catalogue: Mutex<Catalogue>,
+    /// First, so that its threads end while the catalogue is still this process's.
+    anchors: anchor::Anchors,
+    catalogue: Arc<Mutex<Catalogue>>,
     tokens: hsm::Registry,
     limiter: Mutex<RefusalLimiter>,
     home: Home,
+    /// The key that signs the log now; its place in the catalogue's lock would be one lock too deep for some.
+    log_key: Mutex<VerifierKey>,
     /// Held while the log's signing key is changed.
     rotating: Mutex<()>,
     scrub: Mutex<ScrubView>,
+    /// Changed only with the catalogue locked, after the change is durable.
+    rights: Mutex<Arc<Rights>>,
+    life: keys::LifeState,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -95,11 +106,13 @@ impl Authority {
         let authority = Self::assemble(home, options, connection, lock)?;
         audit::custody_pub(home, &authority.log_keys())?;
         authority.close_interrupted()?;
+        authority.adopt_policies()?;
         match authority.check_token() {
             Err(e) if may_be_away => tracing::error!("the token cannot be used yet: {e}"),
             other => other?,
         }
         authority.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_START)))?;
+        authority.start_anchors()?;
         Ok(authority)
     }
 
@@ -110,15 +123,25 @@ impl Authority {
         lock: std::fs::File,
     ) -> Result<Self, Refusal> {
         let signer = log_signer(&connection)?;
+        let log_key = signer.key.clone();
+        let clock = options.clock.clone();
+        let policy = options.anchoring.clone();
         let token = Token::new(home.token_config(&connection, options)?);
-        let catalogue = Catalogue::open(connection, signer)?;
+        let mut catalogue = Catalogue::open(connection, signer)?;
+        catalogue.set_clock(clock);
+        let rights = Rights::load(catalogue.sql(), catalogue.log(), log_key.name())?;
+        let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
-            catalogue: Mutex::new(catalogue),
+            anchors: anchor::Anchors::new(policy, &catalogue)?,
+            catalogue,
             tokens: hsm::Registry::new(Uuid::nil(), token),
             limiter: Mutex::default(),
             home: home.clone(),
+            log_key: Mutex::new(log_key),
             rotating: Mutex::default(),
             scrub: Mutex::default(),
+            rights: Mutex::new(Arc::new(rights)),
+            life: keys::LifeState::default(),
             _lock: lock,
         })
     }
@@ -128,10 +151,15 @@ impl Authority {
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Persons, grants and spent requests as they are now.
+    fn rights(&self) -> Arc<Rights> {
+        Arc::clone(&self.rights.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The public key that verifies checkpoints and exports, the one that signs now.
     #[must_use]
     pub fn log_key(&self) -> VerifierKey {
-        self.lock().log().signer.key.clone()
+        self.log_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs `work`; a refusal is entered into the custody log, at a limited rate.
@@ -176,6 +204,19 @@ impl Authority {
         let _: Result<(), Refusal> = self.refusals_logged(Actor::User(uid), op::PEER, |e| e, || Err(refusal()));
     }
 
+    /// Enters that `actor` asked for a unit that there is not; gives the refusal.
+    pub fn foreign_unit(&self, actor: Actor, unit: &str) -> Refusal {
+        let refused = check_name("unit", unit, 64).and_then(|()| {
+            let what = format!("there is no unit {unit} here");
+            Err(Refusal::new(RefusalCode::NotAllowed, what, "add the drive to the configuration of sealtape-keyd, too"))
+        });
+        let named = |entry: Entry| if unit.len() <= 64 { entry.unit(unit) } else { entry };
+        match self.refusals_logged(actor, op::PEER, named, || refused) {
+            Err(refusal) => refusal,
+            Ok(()) => internal("a foreign unit that is none"),
+        }
+    }
+
     /// Gives every intent without an outcome the outcome "interrupted".
     fn close_interrupted(&self) -> Result<(), Refusal> {
         let mut catalogue = self.lock();
@@ -214,6 +255,11 @@ impl Authority {
             KekRow::of_tenant(catalogue.sql(), DEFAULT_TENANT)?.confirmed(catalogue.sql(), catalogue.log())?
         };
         self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
+        self.check_canary(&kek)
+    }
+
+    /// Unwraps the canary of a KEK: it has to be the one of its making.
+    fn check_canary(&self, kek: &KekRow) -> Result<(), Refusal> {
         let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
         let canary = self.unwrap_in_token(&with, &kek.canary)?;
         if <[u8; 32]>::from(Sha256::digest(canary.expose())) == kek.canary_sha256 {
@@ -221,8 +267,11 @@ impl Authority {
         } else {
             Err(Refusal::new(
                 RefusalCode::KekMissing,
-                format!("the key-encryption key {} in the token is another one than at set-up", kek.id),
-                "check which token is connected",
+                format!(
+                    "the canary of key-encryption key {} comes out of the token as another key than at its making: it is another token, or it gives wrong answers",
+                    kek.id
+                ),
+                "check which token is connected, and its health",
             ))
         }
     }
@@ -267,14 +316,19 @@ impl Authority {
         let (checkpoint, signer) = self.lock().close_trees()?;
         let view = |note| CheckpointView { size: checkpoint.size, root: Hex(checkpoint.root), note };
         if let Some(note) = self.kept_checkpoint(checkpoint.size)? {
+            self.publish(&checkpoint, &note);
             return Ok(view(note));
         }
         let text = checkpoint.to_text();
         let signature = self.token().sign(signer.id, signer.algorithm, text.as_bytes())?;
         let note = signer.key.note(&text, &signature);
         // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
-        signer.key.open(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+        signer.key.open(&note).map_err(|e| {
+            let what = format!("the token signed wrongly with key {}: {e}", signer.id);
+            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
+        })?;
         self.lock().keep_checkpoint(checkpoint.size, &note)?;
+        self.publish(&checkpoint, &note);
         Ok(view(note))
     }
 
@@ -291,7 +345,7 @@ impl Authority {
     /// When the log cannot be written, or the checkpoint cannot be signed.
     pub fn shut_down(&self) -> Result<(), Refusal> {
         self.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_STOP)))?;
-        self.checkpoint().map(|_| ())
+        self.anchor_at_stop()
     }
 }
 

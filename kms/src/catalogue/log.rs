@@ -67,6 +67,7 @@ pub(crate) struct LogState {
     pub(crate) tenants: TenantTrees,
     /// A fault that the background check found; from then on no leaf counts as proven, so nothing is released.
     fault: Arc<OnceLock<Refusal>>,
+    pub(crate) clock: time::Clock,
 }
 
 /// Where a new leaf stands.
@@ -81,6 +82,26 @@ pub(super) fn node(connection: &Connection, at: Node) -> Result<Hash, Refusal> {
     let hash: Option<Vec<u8>> = query.query_row(params![at.level, to_db(at.index)?], |row| row.get(0)).optional()?;
     let missing = || damaged(format!("the custody log lacks node {} of level {}", at.index, at.level));
     blob32(&hash.ok_or_else(missing)?)
+}
+
+/// The root when the log had `size` leaves, from the stored nodes.
+pub(crate) fn root_at(connection: &Connection, size: u64) -> Result<Hash, Refusal> {
+    RightEdge::load(size, |at| node(connection, at)).map(|edge| edge.root())
+}
+
+/// The proof that the log of `new` leaves begins with that of `old`, from the stored nodes.
+pub(crate) fn consistency(connection: &Connection, old: u64, new: u64) -> Result<Vec<Hash>, Refusal> {
+    consistency_path(old, new, |at| node(connection, at))
+}
+
+/// The root when the log had `size` leaves, from the stored nodes.
+pub(crate) fn root_at(connection: &Connection, size: u64) -> Result<Hash, Refusal> {
+    RightEdge::load(size, |at| node(connection, at)).map(|edge| edge.root())
+}
+
+/// The proof that the log of `new` leaves begins with that of `old`, from the stored nodes.
+pub(crate) fn consistency(connection: &Connection, old: u64, new: u64) -> Result<Vec<Hash>, Refusal> {
+    consistency_path(old, new, |at| node(connection, at))
 }
 
 pub(crate) fn leaf_text(connection: &Connection, seq: u64) -> Result<String, Refusal> {
@@ -158,7 +179,9 @@ impl LogState {
             }
             edge = RightEdge::load(size, |at| node(connection, at))?;
             if edge.root() != checkpoint.root {
-                return Err(damaged(format!("the first {size} leaves of the custody log are not those that were signed")));
+                return Err(damaged(format!(
+                    "the first {size} leaves of the custody log are not those that were signed"
+                )));
             }
             if size > 0 {
                 last_time = prove(connection, &edge, size - 1)?.time;
@@ -182,7 +205,20 @@ impl LogState {
             key = Some(next);
         }
         let tenants = TenantTrees::load(connection, |seq| prove(connection, &edge, seq))?;
-        Ok(Self { edge, last_time, checkpoint_size, signer: Arc::new(signer), tenants, fault: Arc::default() })
+        Ok(Self {
+            edge,
+            last_time,
+            checkpoint_size,
+            signer: Arc::new(signer),
+            tenants,
+            clock: time::Clock::default(),
+            fault: Arc::default(),
+        })
+    }
+
+    /// The time, which never runs back behind the last entry.
+    pub(crate) fn now(&self) -> String {
+        self.clock.now().max(self.last_time.clone())
     }
 
     /// Appends a leaf made by `make` from its place; `tenant` is whose tree it belongs to as well.
@@ -193,7 +229,7 @@ impl LogState {
         make: impl FnOnce(Place) -> Leaf,
     ) -> Result<u64, Refusal> {
         let seq = self.edge.size();
-        self.last_time = time::now().max(std::mem::take(&mut self.last_time));
+        self.last_time = self.now();
         let mut tree = tenant.map(|id| self.tenants.tree(transaction, id)).transpose()?;
         let place = Place {
             seq,
@@ -233,11 +269,6 @@ impl LogState {
     /// A leaf's text with its inclusion proof to the tree of `size` leaves.
     pub(crate) fn inclusion(connection: &Connection, seq: u64, size: u64) -> Result<(String, Vec<Hash>), Refusal> {
         Ok((leaf_text(connection, seq)?, audit_path(seq, size, |at| node(connection, at))?))
-    }
-
-    /// That the tree of `new` leaves begins with that of `old` leaves.
-    pub(crate) fn consistency(&self, connection: &Connection, old: u64, new: u64) -> Result<Vec<Hash>, Refusal> {
-        consistency_path(old, new.min(self.edge.size()), |at| node(connection, at))
     }
 
     pub(crate) fn checkpoint(&self) -> Checkpoint {

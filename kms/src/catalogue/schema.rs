@@ -60,7 +60,11 @@ pub(super) fn is_small(connection: &Connection) -> Result<bool, Refusal> {
 
 /// [`check`] for the background: rests every hundred thousand steps of SQLite, and ends when `stop` is set. True if everything was
 /// checked.
-pub(crate) fn check_database(connection: &mut Connection, rest: Duration, stop: &Arc<AtomicBool>) -> Result<bool, Refusal> {
+pub(crate) fn check_database(
+    connection: &mut Connection,
+    rest: Duration,
+    stop: &Arc<AtomicBool>,
+) -> Result<bool, Refusal> {
     let ended = Arc::clone(stop);
     let pause = move || {
         std::thread::sleep(rest);

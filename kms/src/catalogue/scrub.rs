@@ -103,7 +103,8 @@ impl Scrub {
     fn leaves(&mut self, sql: &Connection, count: u64) -> Result<(), Refusal> {
         let (first, last) = (self.edge.size(), self.size.min(self.edge.size() + count.max(1)));
         let range = params![to_db(first)?, to_db(last)?];
-        let mut query = sql.prepare_cached("SELECT size, note FROM custody_checkpoints WHERE size > ?1 AND size <= ?2")?;
+        let mut query =
+            sql.prepare_cached("SELECT size, note FROM custody_checkpoints WHERE size > ?1 AND size <= ?2")?;
         let notes: Vec<(i64, String)> =
             query.query_map(range, |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?;
         let mut checkpoints = HashMap::new();

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::convert::{blob32, from_db, to_db, uuid};
+use crate::custody::Leaf;
 use crate::custody::op;
 use crate::custody::tree::{Hash, RightEdge, leaf_hash};
-use crate::custody::Leaf;
 use crate::fault::damaged;
 use crate::protocol::Refusal;
 
@@ -39,10 +39,7 @@ pub(crate) fn insert_tenant(sql: &Connection, id: Option<TenantId>, name: &str) 
 
 impl TenantTrees {
     /// The trees from their last roots in the main log and the leaves since. `leaf` gives proven leaves of the main log.
-    pub(super) fn load(
-        sql: &Connection,
-        leaf: impl Fn(u64) -> Result<Leaf, Refusal>,
-    ) -> Result<Self, Refusal> {
+    pub(super) fn load(sql: &Connection, leaf: impl Fn(u64) -> Result<Leaf, Refusal>) -> Result<Self, Refusal> {
         let mut trees = BTreeMap::new();
         let mut tenants = sql.prepare(
             "SELECT id, uuid, size, edge, leaf FROM tenants LEFT JOIN tenant_trees ON tenant = id WHERE uuid IS NOT NULL",
@@ -55,7 +52,8 @@ impl TenantTrees {
                 Some(size) => Some((size, row.get(3)?, row.get(4)?)),
                 None => None,
             };
-            let wrong = || damaged(format!("the tree of tenant {tenant} is not the one of its root in the custody log"));
+            let wrong =
+                || damaged(format!("the tree of tenant {tenant} is not the one of its root in the custody log"));
             let mut edge = match kept {
                 None => RightEdge::default(),
                 Some((size, bytes, at)) => {

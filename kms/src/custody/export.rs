@@ -135,7 +135,11 @@ pub(crate) fn end_line(leaves: u64) -> String {
 #[derive(Debug)]
 pub(super) enum ExportLine {
     Checkpoint(String),
-    Proven { what: ProvenAs, leaf: Value, proof: Vec<Hash> },
+    Proven {
+        what: ProvenAs,
+        leaf: Value,
+        proof: Vec<Hash>,
+    },
     End(u64),
     /// Anything else: the first line, and leaves as they stand in the log.
     Other,

@@ -10,6 +10,8 @@ use super::types::CheckpointView;
 use crate::custody::Outcome;
 use crate::hex::Hex;
 
+use super::anchor::{AnchorReply, AnchorRequest};
+
 /// A request on the control socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -46,6 +48,11 @@ pub enum AuditRequest {
         /// Why; kept in the custody log.
         reason: String,
     },
+    /// Anchors.
+    Anchor {
+        /// What is asked.
+        request: AnchorRequest,
+    },
 }
 
 /// Its reply.
@@ -60,6 +67,8 @@ pub enum AuditReply {
     Consistency(ConsistencyView),
     /// To `LogKeys` and `RotateLogKey`: verifier keys, oldest first; the last one signs.
     LogKeys(Vec<String>),
+    /// To `Anchor`.
+    Anchor(AnchorReply),
 }
 
 /// What an export shall hold.

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::super::Authority;
 use super::search::{resolve, tenant};
-use crate::catalogue::{Actor, Catalogue, Entry, LogState, checkpoint_line, from_db, full_lines, search, time_range, to_db};
+use crate::catalogue::{
+    Actor, Catalogue, Entry, LogState, checkpoint_line, from_db, full_lines, search, time_range, to_db,
+};
 use crate::custody::{
     ExportHeader, FORMAT, Leaf, LeafFilter, ProvenAs, Scope, VerifierKey, csv_head, csv_line, end_line, op, proven_line,
 };

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::PoisonError;
 
 use uuid::Uuid;
 
@@ -52,8 +53,10 @@ impl Authority {
                     let insert = "INSERT INTO log_keys (number, key, leaf) VALUES (?1, ?2, ?3)";
                     let values = rusqlite::params![old.earlier.len() as u32, change.old, to_db(leaf)?];
                     c.sql.execute(insert, values)?;
-                    let signer =
-                        LogSigner { earlier: [old.earlier.clone(), vec![(old.key.clone(), leaf)]].concat(), ..signer.clone() };
+                    let signer = LogSigner {
+                        earlier: [old.earlier.clone(), vec![(old.key.clone(), leaf)]].concat(),
+                        ..signer.clone()
+                    };
                     for (key, value) in [
                         ("log_key", signer.key.to_string()),
                         ("signing_key", signer.id.to_string()),
@@ -70,6 +73,7 @@ impl Authority {
                     (None, Err(refusal)) => return Err(refusal),
                     (None, Ok(_)) => return Err(internal("a change of the log's key was not kept")),
                 };
+                self.log_key.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.lock().log().signer.key);
                 custody_pub(&self.home, &keys)?;
                 self.checkpoint()?;
                 Ok(keys)

@@ -10,7 +10,7 @@ pub(super) use log_key::{custody_pub, interrupted_rotation};
 pub use scrub::ScrubPace;
 
 use super::Authority;
-use crate::catalogue::{Actor, LogState};
+use crate::catalogue::{Actor, LogState, consistency};
 use crate::custody::VerifierKey;
 use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
@@ -29,6 +29,7 @@ impl Authority {
                 AuditReply::Entries(self.audit_entries(&filter, from, backwards, count, names)?)
             }
             AuditRequest::Consistency { old, new } => AuditReply::Consistency(self.audit_consistency(old, new)?),
+            AuditRequest::Anchor { request } => AuditReply::Anchor(self.serve_anchor(actor, request)?),
             AuditRequest::LogKeys => AuditReply::LogKeys(self.log_keys()),
             AuditRequest::RotateLogKey { reason } => AuditReply::LogKeys(self.rotate_log_key(actor, &reason)?),
         })
@@ -65,7 +66,7 @@ impl Authority {
         }
         let catalogue = self.lock();
         let (log, sql) = (catalogue.log(), catalogue.sql());
-        let proof = log.consistency(sql, old, checkpoint.size)?.into_iter().map(Hex).collect();
+        let proof = consistency(sql, old, checkpoint.size)?.into_iter().map(Hex).collect();
         let covered = |leaf: u64| leaf < checkpoint.size;
         let key_leaves: Vec<u64> = log.signer.earlier.iter().map(|(_, leaf)| *leaf).filter(|l| covered(*l)).collect();
         let keys = log.signer.keys().take(key_leaves.len() + 1).map(VerifierKey::to_string).collect();

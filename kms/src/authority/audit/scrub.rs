@@ -1,7 +1,7 @@
 //! The check of the whole catalogue in the background: from a connection of its own, piece by piece.
 
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
@@ -40,7 +40,11 @@ impl Authority {
         match self.scrub_all(pace, stop) {
             Ok(true) => {
                 let entries = self.scrub_view().entries;
-                tracing::info!(entries, seconds = begun.elapsed().as_secs(), "the whole catalogue was checked: no fault");
+                tracing::info!(
+                    entries,
+                    seconds = begun.elapsed().as_secs(),
+                    "the whole catalogue was checked: no fault"
+                );
                 self.note_scrub(|view| {
                     view.state = ScrubState::Clean;
                     view.finished = Some(time::now());

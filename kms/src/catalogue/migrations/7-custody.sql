@@ -32,4 +32,11 @@ CREATE INDEX volumes_by_age ON volumes (created, id);
 CREATE INDEX volumes_by_label ON volumes (label);
 CREATE INDEX volumes_by_barcode ON volumes (barcode);
 
--- Anchors.
+-- Anchors: what each took last. The subject (a witness's key, a path) is part of the name: another one is another anchor.
+CREATE TABLE custody_anchors (
+    name TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    anchored TEXT NOT NULL,
+    PRIMARY KEY (name, subject)
+) STRICT, WITHOUT ROWID;

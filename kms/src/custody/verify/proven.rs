@@ -208,9 +208,7 @@ impl State {
 
     fn finish(self) -> VerifiedExport {
         let completeness = match self.root {
-            Some(root) => {
-                Completeness::CompleteForTenant { tenant: root.tenant, as_of: root.seq, time: root.time }
-            }
+            Some(root) => Completeness::CompleteForTenant { tenant: root.tenant, as_of: root.seq, time: root.time },
             None => Completeness::InclusionOnly,
         };
         VerifiedExport {
