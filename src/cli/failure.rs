@@ -208,15 +208,22 @@ fn refusal_exit(code: RefusalCode) -> Exit {
     match code {
         RefusalCode::BadRequest => Exit::Usage,
         RefusalCode::NotAllowed => Exit::NotPermitted,
-        RefusalCode::UnknownVolume | RefusalCode::UnknownPool | RefusalCode::UnknownGeneration => Exit::Unknown,
+        RefusalCode::UnknownVolume
+        | RefusalCode::UnknownPool
+        | RefusalCode::UnknownGeneration
+        | RefusalCode::UnknownRequest
+        | RefusalCode::UnknownPerson => Exit::Unknown,
         RefusalCode::TamperedBlob | RefusalCode::Damaged => Exit::Integrity,
         RefusalCode::Busy => Exit::Busy,
         RefusalCode::Internal => Exit::Failed,
         RefusalCode::Superseded
         | RefusalCode::VolumeState
+        | RefusalCode::KeyExpired
+        | RefusalCode::KeyEnded
         | RefusalCode::OtherCartridge
         | RefusalCode::UnitRestricted
         | RefusalCode::Ticket
+        | RefusalCode::NotApproved
         | RefusalCode::LabelInUse
         | RefusalCode::WouldReplace
         | RefusalCode::TokenMissing
@@ -224,6 +231,7 @@ fn refusal_exit(code: RefusalCode) -> Exit {
         | RefusalCode::TokenHung
         | RefusalCode::KekMissing
         | RefusalCode::Token
+        | RefusalCode::NotAnchored
         | RefusalCode::LogUnwritable => Exit::Refused,
     }
 }

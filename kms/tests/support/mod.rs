@@ -73,6 +73,11 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
     vec![("SOFTHSM2_CONF".into(), dir.join("softhsm2.conf").display().to_string())]
 }
 
+pub mod books;
+pub mod host;
+pub mod shim;
+pub mod custodians;
+
 pub mod install {
     //! A whole installation in a temporary directory.
 
