@@ -109,6 +109,8 @@ pub struct AuthorityOptions {
     pub limits: Limits,
     /// Whether to start without a working token: then keys are refused until it is back.
     pub token_may_be_away: bool,
+    /// Where the time comes from.
+    pub clock: crate::time::Clock,
     /// Anchors of the custody log.
     pub anchoring: AnchoringPolicy,
 }
@@ -117,7 +119,14 @@ impl AuthorityOptions {
     /// Strict, with the embedded token's PIN file.
     #[must_use]
     pub fn new(worker: WorkerCommand) -> Self {
-        Self { worker, pin: None, limits: Limits::default(), token_may_be_away: false, anchoring: AnchoringPolicy::default() }
+        Self {
+            worker,
+            pin: None,
+            limits: Limits::default(),
+            token_may_be_away: false,
+            clock: Default::default(),
+            anchoring: AnchoringPolicy::default(),
+        }
     }
 }
 
@@ -226,6 +235,7 @@ impl Home {
         Ok(TokenConfig {
             worker: options.worker,
             module: meta(sql, "module")?.into(),
+            parameters: None,
             uri: meta(sql, "token_uri")?.parse()?,
             pin,
             latch: self.latch(),
@@ -248,6 +258,7 @@ impl Home {
         Ok(TokenConfig {
             worker,
             module: module.to_owned(),
+            parameters: None,
             uri,
             pin: PinSource::File(self.user_pin()),
             latch: self.latch(),
@@ -310,6 +321,7 @@ pub fn init_home_signed(
         pin: Some(config.pin.clone()),
         limits: options.limits,
         token_may_be_away: false,
+        clock: Default::default(),
         anchoring: AnchoringPolicy::default(),
     };
     let token = Token::new(config);
@@ -365,6 +377,7 @@ fn first_token(home: &Home, options: &InitOptions) -> Result<(TokenConfig, &'sta
     let config = |module: &Path, uri, pin, environment| TokenConfig {
         worker: options.worker.clone(),
         module: module.to_owned(),
+        parameters: None,
         uri,
         pin,
         latch: home.latch(),

@@ -15,6 +15,7 @@ pub(crate) struct LogState {
     pub(crate) edge: RightEdge,
     pub(crate) last_time: String,
     pub(crate) checkpoint_size: u64,
+    pub(crate) clock: time::Clock,
 }
 
 fn node(connection: &Connection, at: Node) -> Result<Hash, Refusal> {
@@ -96,7 +97,12 @@ impl LogState {
         if checkpoint_size > edge.size() {
             return Err(damaged(format!("the custody log has {} leaves, {checkpoint_size} were signed", edge.size())));
         }
-        Ok(Self { edge, last_time, checkpoint_size })
+        Ok(Self { edge, last_time, checkpoint_size, clock: time::Clock::default() })
+    }
+
+    /// The time, which never runs back behind the last entry.
+    pub(crate) fn now(&self) -> String {
+        self.clock.now().max(self.last_time.clone())
     }
 
     /// Appends a leaf made by `make` from its sequence number and time.
@@ -106,7 +112,7 @@ impl LogState {
         make: impl FnOnce(u64, String) -> Leaf,
     ) -> Result<u64, Refusal> {
         let seq = self.edge.size();
-        self.last_time = time::now().max(std::mem::take(&mut self.last_time));
+        self.last_time = self.now();
         let leaf = make(seq, self.last_time.clone());
         let text = serde_json::to_string(&leaf).map_err(|e| internal(e.to_string()))?;
         if let Err(what) = Leaf::parse(&text) {

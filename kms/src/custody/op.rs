@@ -49,7 +49,39 @@ pub const PEER: &str = "peer";
 
 // Key life.
 
+/// The release of a data key is renewed.
+pub const KEY_RENEW: &str = "key.renew";
+/// A data key, or all keys under a key-encryption key, are compromised; the digest is over the list of their ids.
+pub const KEY_COMPROMISE: &str = "key.compromise";
+/// The periods of a data key are extended.
+pub const KEY_EXTEND: &str = "key.extend";
+/// A pool's policy is changed; the digest is that of the policy.
+pub const POOL_SET: &str = "pool.set";
+/// A medium key-encryption key is given a pool and an epoch.
+pub const POOL_EPOCH: &str = "pool.epoch";
+
 // Custodians, roles, approvals.
+
+/// A person is registered as a custodian.
+pub const CUSTODIAN_ADD: &str = "custodian.add";
+/// A person is removed.
+pub const CUSTODIAN_REMOVE: &str = "custodian.remove";
+/// A person's keys are replaced.
+pub const CUSTODIAN_KEYS: &str = "custodian.keys";
+/// Somebody gets a role.
+pub const ROLE_GRANT: &str = "role.grant";
+/// A role is taken back.
+pub const ROLE_REVOKE: &str = "role.revoke";
+/// An operation under dual control is asked for; `digest` is that of the request.
+pub const APPROVAL_REQUEST: &str = "approval.request";
+/// A custodian approves a request.
+pub const APPROVAL_ADD: &str = "approval.add";
+/// A request is taken back.
+pub const APPROVAL_WITHDRAW: &str = "approval.withdraw";
+/// An approved request is carried out: it can never be again.
+pub const APPROVAL_EXECUTE: &str = "approval.execute";
+/// Something is asked for without the role that it needs (entered only when refused).
+pub const ACCESS: &str = "access";
 
 // Destruction.
 

@@ -20,6 +20,10 @@ pub enum RefusalCode {
     Superseded,
     /// The volume's state forbids it.
     VolumeState,
+    /// The period in which the key may be used is over.
+    KeyExpired,
+    /// The key is compromised or destroyed.
+    KeyEnded,
     /// The cartridge is not the one that the volume stands in, or that is to be labelled.
     OtherCartridge,
     /// The unit may not use this pool.
