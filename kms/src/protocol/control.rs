@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::anchor::AnchoringView;
 use super::audit::{AuditReply, AuditRequest};
 use super::backup::{BackupReply, BackupRequest};
 use super::data_path::Ticket;
@@ -170,6 +171,9 @@ pub struct Status {
     pub volumes: u64,
     /// The public key that verifies exports, as a C2SP verifier key.
     pub log_key: String,
+    /// How the log's anchors stand; none if there are none.
+    #[serde(default)]
+    pub anchoring: Option<AnchoringView>,
 }
 
 /// A reply on the control socket.
