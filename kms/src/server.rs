@@ -39,6 +39,8 @@ use crate::secret::DataKey;
 const TICK: u16 = 200;
 /// How long a frame may take once it has begun, and a reply.
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
+/// How often the journal is told what is wrong with the anchors.
+const WARN_INTERVAL: Duration = Duration::from_secs(600);
 /// How long stopping waits for requests under way.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -544,8 +546,13 @@ fn scrub(shared: &Shared, stop: &Arc<AtomicBool>) {
 fn keep_checkpoints(shared: &Shared) {
     let mut since: Option<Instant> = None;
     let mut not_before = Instant::now();
+    let mut warned = Instant::now();
     while !shared.stopping() {
         std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+        if warned.elapsed() >= WARN_INTERVAL {
+            warned = Instant::now();
+            shared.authority.warn_of_anchors();
+        }
         let unsigned = shared.authority.unsigned_leaves();
         if unsigned == 0 {
             since = None;

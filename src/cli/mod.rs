@@ -5,6 +5,7 @@
 //! from the command line or the environment, and none is printed.
 
 pub mod amcrypt;
+mod anchor;
 mod audit;
 mod drive;
 pub mod failure;

@@ -282,6 +282,7 @@ impl Authority {
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
         let token_error = self.check_token().err();
+        let anchoring = self.anchored_at_all().then(|| self.anchoring()).transpose()?;
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -298,6 +299,7 @@ impl Authority {
             volumes: crate::catalogue::from_db(volumes)?,
             log_key: log.signer.key.to_string(),
             scrub: self.scrub_view(),
+            anchoring,
         })
     }
 
