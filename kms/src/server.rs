@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `keys.sock` | the data path's users, the key authority's own | [`DataPathRequest`] but streams |
 //! | `stream.sock` | the above, root, members of the stream group | streams |
-//! | `keyd.sock` | root, the key authority's own user, members of the control group | [`ControlRequest`] |
+//! | `keyd.sock` | root, the key authority's own user, members of the control group, whoever has a role | [`ControlRequest`] |
 //!
 //! The sockets themselves are open to all users of the machine: the peer's identity decides, before anything it sends is read.
 //! Each connection is a thread; their number is bounded per socket and per peer, frames are bounded, and a frame once begun has to
@@ -279,7 +279,7 @@ fn accept(shared: &Arc<Shared>, door: Door, listener: &UnixListener) {
                 continue;
             }
         };
-        if !door.admits(&shared.config, peer) {
+        if !door.admits(&shared.config, peer) && !(door == Door::Control && shared.authority.has_role(peer.uid)) {
             shared.authority.turned_away(peer.uid, door.name());
             turn_away(&stream, door, RefusalCode::NotAllowed, format!("user {} may not use {}", peer.uid, door.name()));
             continue;
@@ -447,10 +447,14 @@ fn data_path(
 fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Result<ControlReply, Refusal> {
     use ControlRequest as Q;
     let done = |()| ControlReply::Done;
-    authority.authorise(actor, &request)?;
+    let actor = authority.authorise(actor, &request)?;
     Ok(match request {
         Q::AuthorizeLabel(order) => ControlReply::Ticket(authority.authorize_label(actor, &order)?),
-        Q::ListVolumes => ControlReply::Volumes(authority.list_volumes()?),
+        Q::ListVolumes => {
+            let (mut volumes, visible) = (authority.list_volumes()?, authority.visible(actor));
+            volumes.retain(|v| visible(&v.pool));
+            ControlReply::Volumes(volumes)
+        }
         Q::ShowVolume { volume } => ControlReply::Volume(authority.show_volume(&volume)?),
         Q::SetVolumeState { volume, state, reason } => {
             done(authority.set_volume_state(actor, &volume, state, &reason)?)
@@ -458,7 +462,11 @@ fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Resu
         Q::SetCartridge { volume, cartridge, reason } => {
             done(authority.set_cartridge(actor, &volume, &cartridge, &reason)?)
         }
-        Q::ListPools => ControlReply::Pools(authority.list_pools()?),
+        Q::ListPools => {
+            let (mut pools, visible) = (authority.list_pools()?, authority.visible(actor));
+            pools.retain(|p| visible(&p.name));
+            ControlReply::Pools(pools)
+        }
         Q::CreatePool { policy } => done(authority.create_pool(actor, &policy)?),
         Q::RestrictUnit { unit, pools } => done(authority.restrict_unit(actor, &unit, &pools)?),
         Q::AuditExport => return Err(crate::fault::internal("served elsewhere")),
@@ -479,7 +487,8 @@ fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Resu
 
 fn export(authority: &Authority, actor: Actor, stream: &UnixStream) -> io::Result<()> {
     let refused = |refusal| send(stream, &ControlReply::Refused(refusal), None);
-    let plan = match authority.audit_plan(actor) {
+    let authorised = authority.authorise(actor, &ControlRequest::AuditExport);
+    let plan = match authorised.and_then(|actor| authority.audit_plan(actor)) {
         Ok(plan) => plan,
         Err(refusal) => return refused(refusal),
     };
