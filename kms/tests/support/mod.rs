@@ -73,6 +73,8 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
     vec![("SOFTHSM2_CONF".into(), dir.join("softhsm2.conf").display().to_string())]
 }
 
+pub mod books;
+pub mod host;
 pub mod shim;
 pub mod custodians;
 
