@@ -285,7 +285,8 @@ fn accept(shared: &Arc<Shared>, door: Door, listener: &UnixListener) {
                 continue;
             }
         };
-        if !door.admits(&shared.config, peer) && !(door == Door::Control && shared.authority.has_role(peer.uid)) {
+        let by_role = || door == Door::Control && shared.authority.has_role(peer.uid);
+        if !door.admits(&shared.config, peer) && !by_role() {
             shared.authority.turned_away(peer.uid, door.name());
             turn_away(&stream, door, RefusalCode::NotAllowed, format!("user {} may not use {}", peer.uid, door.name()));
             continue;

@@ -8,7 +8,7 @@ use crate::authority::dual::tenant_name;
 use crate::authority::label::DEFAULT_POOL;
 use crate::catalogue::PoolRow;
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
-use crate::protocol::{ControlRequest, Refusal, Scope};
+use crate::protocol::{AnchorRequest, AuditRequest, ControlRequest, KeysRequest, Refusal, Role, Scope};
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
 const ADMINISTRATION: Need = Need::OneOf(&[Administrator]);
@@ -25,7 +25,7 @@ impl Authority {
                 Ok((OPERATION, Scope::pool(FIRST_TENANT, pool)))
             }
             Q::SetVolumeState { volume, .. } | Q::SetCartridge { volume, .. } => self.at_volume(OPERATION, volume),
-            Q::ShowVolume { volume } => self.at_volume(Need::OneOf(&crate::protocol::Role::ALL), volume),
+            Q::ShowVolume { volume } => self.at_volume(Need::OneOf(&Role::ALL), volume),
             // What lists show is limited to the pools of the asker's roles.
             Q::ListVolumes | Q::ListPools | Q::Status => everywhere(Need::AnyRole),
             Q::CreatePool { .. } => Ok((ADMINISTRATION, Scope::tenant(FIRST_TENANT))),
@@ -33,11 +33,22 @@ impl Authority {
             Q::Checkpoint => everywhere(Need::OneOf(&[Auditor, Administrator])),
             Q::AuditExport | Q::AuditShow { .. } => everywhere(AUDIT),
             Q::Dual { .. } => everywhere(Need::Nothing),
-            Q::Hsm { .. } | Q::Keys { .. } | Q::Destruction { .. } => everywhere(SECURITY),
+            Q::Keys { request } => self.keys(request),
+            Q::Hsm { .. } | Q::Destruction { .. } => everywhere(SECURITY),
             Q::Exchange { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Backup, Recovery])),
             Q::Recovery { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Recovery])),
             Q::Backup { .. } => everywhere(Need::OneOf(&[Administrator, Backup])),
-            Q::Audit { .. } => everywhere(Need::OneOf(&[Auditor, Administrator, SecurityOfficer])),
+            Q::Audit { request } => audit(request),
+        }
+    }
+
+    fn keys(&self, request: &KeysRequest) -> Result<(Need, Scope), Refusal> {
+        use KeysRequest as Q;
+        match request {
+            Q::List { .. } | Q::ListKeks => Ok((Need::OneOf(&Role::ALL), Scope::everywhere())),
+            Q::ShowPool { pool } => Ok((Need::OneOf(&Role::ALL), Scope::pool(FIRST_TENANT, pool))),
+            Q::SetPool { policy } => Ok((ADMINISTRATION, Scope::pool(FIRST_TENANT, &policy.name))),
+            Q::Compromise { .. } => Ok((SECURITY, Scope::everywhere())),
         }
     }
 
@@ -49,4 +60,16 @@ impl Authority {
         let pool = PoolRow::find(sql, row.pool)?;
         Ok((need, Scope::pool(tenant_name(sql, pool.tenant)?, pool.policy.name)))
     }
+}
+
+fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
+    let need = match request {
+        AuditRequest::Anchor { request: AnchorRequest::Status } => Need::AnyRole,
+        AuditRequest::Anchor { request: AnchorRequest::Now } => Need::OneOf(&[Auditor, Administrator, SecurityOfficer]),
+        // It says that what an anchor contradicts is nevertheless right.
+        AuditRequest::Anchor { request: AnchorRequest::Accept { .. } } => {
+            Need::OneOf(&[SecurityOfficer, Administrator])
+        }
+    };
+    Ok((need, Scope::everywhere()))
 }
