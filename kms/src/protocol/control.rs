@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditReply, AuditRequest, ScrubView};
 use super::anchor::AnchoringView;
-use super::audit::{AuditReply, AuditRequest};
+
 use super::backup::{BackupReply, BackupRequest};
 use super::data_path::Ticket;
 use super::destruction::{DestructionReply, DestructionRequest};
