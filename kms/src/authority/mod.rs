@@ -383,8 +383,10 @@ fn check_name(what: &str, name: &str, most: usize) -> Result<(), Refusal> {
     if fine {
         return Ok(());
     }
+    // A peer may send what it likes: what is repeated of it has a limit.
+    let shown: String = name.chars().take(64).collect();
     Err(crate::fault::bad_request(
-        format!("{name:?} is no {what}"),
+        format!("{shown:?}{} is no {what}", if shown == name { "" } else { "..." }),
         format!("use 1 to {most} printable characters without spaces around them"),
     ))
 }

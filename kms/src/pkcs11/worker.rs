@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cryptoki::object::ObjectClass;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -238,7 +239,7 @@ impl Serving {
                 Err(worker_fault("served elsewhere"))
             }
             Request::MakeKek { id, label, mechanism } => {
-                // Not repeated on a rung of the ladder: a second key of one id would be worse than none.
+                module.run(seat, lane, None, |l| l.vacant(*id, ObjectClass::SECRET_KEY))?;
                 module.once(seat, lane, |l| l.make_kek(*id, label, *mechanism))?;
                 Ok(Reply::Done)
             }
@@ -264,6 +265,7 @@ impl Serving {
                 Ok(Reply::Blobs(vec![module.run(seat, lane, Some(from), |l| l.rewrap(from, &blob.0, to))?]))
             }
             Request::MakeSigningKey { id, label, algorithm } => {
+                module.run(seat, lane, None, |l| l.vacant(*id, ObjectClass::PRIVATE_KEY))?;
                 let key = module.once(seat, lane, |l| l.make_signing_key(*id, label, *algorithm))?;
                 Ok(Reply::PublicKey(HexBytes(key)))
             }
