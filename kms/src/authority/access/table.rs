@@ -8,7 +8,7 @@ use crate::authority::dual::tenant_name;
 use crate::authority::label::DEFAULT_POOL;
 use crate::catalogue::PoolRow;
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
-use crate::protocol::{AnchorRequest, AuditRequest, ControlRequest, KeysRequest, Refusal, Role, Scope};
+use crate::protocol::{AnchorRequest, AuditRequest, ControlRequest, ExportOrder, ExportScope, KeysRequest, Refusal, Role, Scope};
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
 const ADMINISTRATION: Need = Need::OneOf(&[Administrator]);
@@ -27,11 +27,10 @@ impl Authority {
             Q::SetVolumeState { volume, .. } | Q::SetCartridge { volume, .. } => self.at_volume(OPERATION, volume),
             Q::ShowVolume { volume } => self.at_volume(Need::OneOf(&Role::ALL), volume),
             // What lists show is limited to the pools of the asker's roles.
-            Q::ListVolumes | Q::ListPools | Q::Status => everywhere(Need::AnyRole),
+            Q::ListVolumes(_) | Q::ListPools | Q::Status => everywhere(Need::AnyRole),
             Q::CreatePool { .. } => Ok((ADMINISTRATION, Scope::tenant(FIRST_TENANT))),
             Q::RestrictUnit { .. } | Q::ClearPinLatch => everywhere(ADMINISTRATION),
             Q::Checkpoint => everywhere(Need::OneOf(&[Auditor, Administrator])),
-            Q::AuditExport | Q::AuditShow { .. } => everywhere(AUDIT),
             Q::Dual { .. } => everywhere(Need::Nothing),
             Q::Keys { request } => self.keys(request),
             Q::Hsm { .. } | Q::Destruction { .. } => everywhere(SECURITY),
@@ -64,6 +63,12 @@ impl Authority {
 
 fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
     let need = match request {
+        AuditRequest::Export { order: ExportOrder { scope: ExportScope::Tenant(name), .. } } => {
+            return Ok((AUDIT, Scope::tenant(name)));
+        }
+        AuditRequest::Export { .. } | AuditRequest::Entries { .. } | AuditRequest::Consistency { .. } => AUDIT,
+        AuditRequest::LogKeys => Need::AnyRole,
+        AuditRequest::RotateLogKey { .. } => SECURITY,
         AuditRequest::Anchor { request: AnchorRequest::Status } => Need::AnyRole,
         AuditRequest::Anchor { request: AnchorRequest::Now } => Need::OneOf(&[Auditor, Administrator, SecurityOfficer]),
         // It says that what an anchor contradicts is nevertheless right.
