@@ -197,6 +197,8 @@ impl Server {
         }
         let housekeeping = Arc::clone(&shared);
         threads.push(spawn("checkpoints", move || keep_checkpoints(&housekeeping))?);
+        let background = Arc::clone(&shared);
+        threads.push(spawn("background", move || work_on(&background))?);
         Ok(Self { shared, threads })
     }
 
@@ -491,6 +493,27 @@ fn export(authority: &Authority, actor: Actor, stream: &UnixStream) -> io::Resul
         }
     }
     send(stream, &ControlReply::Exported(plan.checkpoint), None)
+}
+
+/// Goes on with what takes its time, such as rewrapping keys, piece by piece.
+fn work_on(shared: &Shared) {
+    let pause = |ticks: u16| {
+        for _ in 0..ticks {
+            if !shared.stopping() {
+                std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+            }
+        }
+    };
+    while !shared.stopping() {
+        match shared.authority.work() {
+            Ok(true) => {}
+            Ok(false) => pause(1),
+            Err(e) => {
+                tracing::error!("work in the background is held up, and tried again: {e}");
+                pause(25);
+            }
+        }
+    }
 }
 
 /// Signs checkpoints: not one per leaf, since a signature in an HSM takes its time, but never long after one.

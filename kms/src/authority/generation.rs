@@ -127,6 +127,7 @@ impl Planned {
             wrapped: blobs.first().cloned().ok_or_else(|| internal("no wrapped key"))?,
             created: time::now(),
             created_leaf,
+            wrapped_leaf: None,
         };
         row.insert(&c.sql)?;
         let stanzas = match (&self.medium_kek, blobs.get(1)) {

@@ -84,9 +84,13 @@ impl NewKek {
             KekPurpose::Catalogue => "catalogue",
             KekPurpose::Medium => "medium",
         };
+        // Catalogue KEKs follow one another; those of media stand side by side.
         let written = change.sql.execute(
             "INSERT INTO keks (id, purpose, tenant, epoch, mechanism, state, canary, canary_sha256, created, created_leaf)
-             VALUES (?1, ?2, ?3, 1, ?4, 'active', ?5, ?6, ?7, ?8)",
+             VALUES (?1, ?2, ?3,
+                     CASE ?2 WHEN 'catalogue'
+                             THEN (SELECT coalesce(max(epoch), 0) + 1 FROM keks WHERE purpose = ?2 AND tenant = ?3)
+                             ELSE 1 END, ?4, 'active', ?5, ?6, ?7, ?8)",
             rusqlite::params![
                 self.id.to_string(),
                 purpose,

@@ -21,6 +21,7 @@ mod label;
 mod lease;
 mod limiter;
 mod recovery;
+mod rotate;
 mod session;
 mod stream;
 
@@ -70,6 +71,7 @@ pub struct Authority {
     limiter: Mutex<RefusalLimiter>,
     log_key: VerifierKey,
     signing: (Uuid, SignAlgorithm),
+    work: rotate::Work,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -120,6 +122,7 @@ impl Authority {
             limiter: Mutex::default(),
             log_key,
             signing: (signing_id, algorithm),
+            work: rotate::Work::default(),
             _lock: lock,
         })
     }

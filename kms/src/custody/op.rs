@@ -53,6 +53,13 @@ pub const PEER: &str = "peer";
 
 // Destruction.
 
+/// A catalogue's key-encryption key (`key`: the new one) is replaced: intent, then done, failed or interrupted.
+pub const KEK_ROTATE: &str = "kek.rotate";
+/// A data key is wrapped by another key-encryption key; `blobs` names the new copy.
+pub const KEK_REWRAP: &str = "kek.rewrap";
+/// A key-encryption key is taken out of use: it opens, and wraps no more.
+pub const KEK_DEACTIVATE: &str = "kek.deactivate";
+
 // Exchange.
 
 // Recovery.

@@ -7,6 +7,7 @@
 mod error;
 mod module;
 mod pin;
+mod rewrap;
 mod sys;
 mod token;
 mod uri;
@@ -17,5 +18,5 @@ pub use error::TokenError;
 pub use pin::{PinLatch, PinPrompt, PinSource, read_pin_file, write_pin_file};
 pub use token::{Limits, Token, TokenConfig, WORKER_ARGUMENT, WorkerCommand, init_token};
 pub use uri::Uri;
-pub use wire::{SignAlgorithm, WrapMechanism, WrapWith};
+pub use wire::{Canary, Rewrapped, SignAlgorithm, WrapMechanism, WrapWith, WrappedItem};
 pub use worker::worker_main;

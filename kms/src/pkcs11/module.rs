@@ -4,6 +4,8 @@
 //! kill the handles of all others. Work runs in a second session, which is what gets replaced. The ladder, one rung per attempt:
 //! find the key again, new session, login, finalize and initialize. The rung above (a new worker) is the parent's.
 
+mod rewrap;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -440,18 +442,28 @@ impl Module {
     }
 
     fn wrap_and_verify(&mut self, with: &WrapWith, object: ObjectHandle, key: &DataKey) -> Result<HexBytes, Fault> {
-        let (session, kek) = self.key(with.kek, ObjectClass::SECRET_KEY)?;
         let blob = match with.mechanism {
-            WrapMechanism::AesKeyWrap => session.wrap_key(&Mechanism::AesKeyWrap, kek, object)?,
-            WrapMechanism::AesGcm => {
-                let mut nonce = [0u8; 12];
-                getrandom::fill(&mut nonce).map_err(|e| TokenError::Worker { what: e.to_string() })?;
-                let mut blob = nonce.to_vec();
-                let params = GcmParams::new(&mut nonce, &with.aad.0, 128.into())?;
-                blob.extend(session.encrypt(&Mechanism::AesGcm(params), kek, key.expose())?);
-                blob
+            WrapMechanism::AesKeyWrap => {
+                let (session, kek) = self.key(with.kek, ObjectClass::SECRET_KEY)?;
+                session.wrap_key(&Mechanism::AesKeyWrap, kek, object)?
             }
+            WrapMechanism::AesGcm => self.encrypt_key(with, key)?,
         };
+        self.verified(with, blob, key)
+    }
+
+    fn encrypt_key(&mut self, with: &WrapWith, key: &DataKey) -> Result<Vec<u8>, Fault> {
+        let (session, kek) = self.key(with.kek, ObjectClass::SECRET_KEY)?;
+        let mut nonce = [0u8; 12];
+        getrandom::fill(&mut nonce).map_err(|e| TokenError::Worker { what: e.to_string() })?;
+        let mut blob = nonce.to_vec();
+        let params = GcmParams::new(&mut nonce, &with.aad.0, 128.into())?;
+        blob.extend(session.encrypt(&Mechanism::AesGcm(params), kek, key.expose())?);
+        Ok(blob)
+    }
+
+    /// A wrapped copy, after its length and its content have been checked.
+    fn verified(&mut self, with: &WrapWith, blob: Vec<u8>, key: &DataKey) -> Result<HexBytes, Fault> {
         let (got, wanted) = (blob.len(), with.mechanism.blob_len());
         if got != wanted {
             let what = format!("a wrapped key has {got} bytes instead of {wanted}");
@@ -474,6 +486,13 @@ impl Module {
     }
 
     fn unwrap_key(&mut self, kek: Uuid, blob: &[u8]) -> Result<DataKey, Fault> {
+        let object = self.unwrap_object(kek, blob)?;
+        let value = self.read_value(object);
+        self.discard(object);
+        value
+    }
+
+    fn unwrap_object(&mut self, kek: Uuid, blob: &[u8]) -> Result<ObjectHandle, Fault> {
         let first = self.attached()?.unwrap_template;
         let other = match first {
             UnwrapTemplate::Plain => UnwrapTemplate::WithLength,
@@ -494,7 +513,7 @@ impl Module {
             }
             session.unwrap_key(&Mechanism::AesKeyWrap, key, blob, &attributes)
         };
-        let object = match attempt(first) {
+        match attempt(first) {
             Err(CkError::Pkcs11(
                 RvError::TemplateIncomplete
                 | RvError::TemplateInconsistent
@@ -504,13 +523,10 @@ impl Module {
             )) => {
                 let object = attempt(other)?;
                 self.attached()?.unwrap_template = other;
-                object
+                Ok(object)
             }
-            result => result?,
-        };
-        let value = self.read_value(object);
-        self.discard(object);
-        value
+            result => Ok(result?),
+        }
     }
 
     fn decrypt_key(&mut self, with: &WrapWith, blob: &[u8]) -> Result<DataKey, Fault> {

@@ -141,7 +141,7 @@ impl Drop for Worker {
     }
 }
 
-fn fault(e: impl ToString) -> TokenError {
+pub(super) fn fault(e: impl ToString) -> TokenError {
     TokenError::Worker { what: e.to_string() }
 }
 
@@ -239,8 +239,11 @@ impl Token {
         error
     }
 
-    fn call(&self, request: &Request) -> Result<(Reply, Area), TokenError> {
-        let secret = Area::empty().map_err(fault)?;
+    pub(super) fn call(&self, request: &Request) -> Result<(Reply, Area), TokenError> {
+        self.call_with(request, &Area::empty().map_err(fault)?)
+    }
+
+    pub(super) fn call_with(&self, request: &Request, secret: &Area) -> Result<(Reply, Area), TokenError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut again = request.repeatable();
         loop {
@@ -248,7 +251,7 @@ impl Token {
                 self.attach(&mut state)?;
             }
             let worker = state.worker.as_mut().ok_or_else(|| fault("no worker"))?;
-            match worker.call(request, &secret, self.config.limits.call) {
+            match worker.call(request, secret, self.config.limits.call) {
                 Ok((Reply::Failed(e), _)) => return Err(self.note(&mut state, e)),
                 Ok(answer) => return Ok(answer),
                 Err(e) => {

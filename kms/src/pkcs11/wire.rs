@@ -71,6 +71,36 @@ pub struct WrapWith {
     pub aad: HexBytes,
 }
 
+/// A KEK with a key that it is known to have wrapped: whether that opens tells a fault of the token from one of another copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// How the canary is opened.
+    pub with: WrapWith,
+    /// The wrapped canary.
+    pub blob: HexBytes,
+}
+
+/// A wrapped data key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedItem {
+    /// Bound where the mechanism can.
+    pub aad: HexBytes,
+    /// The wrapped key.
+    pub blob: HexBytes,
+}
+
+/// What became of one wrapped key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", content = "value", rename_all = "snake_case")]
+pub enum Rewrapped {
+    /// Wrapped by the other KEK, and verified.
+    To(HexBytes),
+    /// It opens.
+    Opens,
+    /// It does not open, although its KEK works: what the token said.
+    Damaged(String),
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Request {
@@ -112,6 +142,25 @@ pub(crate) enum Request {
         data: HexBytes,
     },
     Mechanisms,
+    /// Other copies under another KEK of the token.
+    Rewrap {
+        from: Canary,
+        to: Canary,
+        items: Vec<WrappedItem>,
+    },
+    /// Whether wrapped keys open.
+    RewrapCheck {
+        kek: Canary,
+        items: Vec<WrappedItem>,
+    },
+    /// A copy of the data key in the secret area.
+    Wrap {
+        with: WrapWith,
+    },
+    /// Destroys a KEK.
+    DestroyKey {
+        id: Uuid,
+    },
 }
 
 impl Request {
@@ -128,6 +177,10 @@ impl Request {
             Self::MakeSigningKey { .. } => "making a signing key",
             Self::Sign { .. } => "signing",
             Self::Mechanisms => "listing mechanisms",
+            Self::Rewrap { .. } => "rewrapping data keys",
+            Self::RewrapCheck { .. } => "checking wrapped keys",
+            Self::Wrap { .. } => "wrapping a data key",
+            Self::DestroyKey { .. } => "destroying a key-encryption key",
         }
     }
 
@@ -136,6 +189,9 @@ impl Request {
         match self {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
             Self::CheckKek { .. } | Self::Mechanisms => true,
+            Self::Rewrap { .. } | Self::RewrapCheck { .. } | Self::Wrap { .. } => true,
+            // What a destroyed key is destroyed to again: nothing.
+            Self::DestroyKey { .. } => true,
             Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,
         }
@@ -155,6 +211,9 @@ pub(crate) enum Reply {
     PublicKey(HexBytes),
     Signature(HexBytes),
     Mechanisms(Vec<u64>),
+    Rewrapped(Vec<Rewrapped>),
+    /// Whether it was there.
+    Destroyed(bool),
     Failed(TokenError),
 }
 

@@ -120,5 +120,12 @@ fn serve(slot: &mut Option<Module>, request: &Request, area: &Area, secret: &mut
             Ok(Reply::Signature(crate::hex::HexBytes(signature)))
         }
         Request::Mechanisms => Ok(Reply::Mechanisms(module.run(Module::mechanisms)?)),
+        Request::Rewrap { from, to, items } => Ok(Reply::Rewrapped(module.rewrap_all(from, to, items)?)),
+        Request::RewrapCheck { kek, items } => Ok(Reply::Rewrapped(module.check_all(kek, items)?)),
+        Request::Wrap { with } => {
+            let key = area.to_key().map_err(worker_fault)?;
+            Ok(Reply::Blobs(vec![module.run(|m| m.wrap_value(with, &key))?]))
+        }
+        Request::DestroyKey { id } => Ok(Reply::Destroyed(module.run(|m| m.destroy_kek(*id))?)),
     }
 }
