@@ -333,7 +333,7 @@ fn the_token_rewraps_tells_a_damaged_copy_in_its_place_and_destroys() {
         made[3].0.blob.0.pop();
         let items: Vec<_> = made.iter().map(|(item, _)| item.clone()).collect();
         let opened = token.check_wrapped(from, items.clone()).unwrap();
-        let copies = token.rewrap(from, to, items).unwrap();
+        let copies = token.rewrap_all(from, to, items).unwrap();
         for (n, ((item, key), copy)) in made.iter().zip(&copies).enumerate() {
             let fine = n != 1 && n != 3;
             assert_eq!(opened[n] == Rewrapped::Opens, fine, "{:?}", opened[n]);
@@ -347,7 +347,7 @@ fn the_token_rewraps_tells_a_damaged_copy_in_its_place_and_destroys() {
             }
         }
         let with = WrapWith { aad: HexBytes(vec![9]), ..to.with.clone() };
-        let copy = token.wrap(&with, &made[0].1).unwrap();
+        let copy = token.wrap(&made[0].1, vec![with.clone()]).unwrap().remove(0);
         assert!(token.unwrap(&with, &copy).unwrap().ct_eq(&made[0].1));
     }
     assert!(token.destroy_kek(keks[0].with.kek).unwrap());
@@ -356,6 +356,6 @@ fn the_token_rewraps_tells_a_damaged_copy_in_its_place_and_destroys() {
     assert!(matches!(gone, TokenError::KeyNotFound { .. }), "{gone}");
     // With the KEK gone it is the KEK's fault, not the copies'.
     let item = WrappedItem { aad: keks[0].with.aad.clone(), blob: keks[0].blob.clone() };
-    assert!(token.rewrap(&keks[0], &keks[1], vec![item]).is_err());
+    assert!(token.rewrap_all(&keks[0], &keks[1], vec![item]).is_err());
     token.unwrap(&keks[1].with, &keks[1].blob.0).unwrap();
 }

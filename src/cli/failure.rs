@@ -208,7 +208,11 @@ fn refusal_exit(code: RefusalCode) -> Exit {
     match code {
         RefusalCode::BadRequest => Exit::Usage,
         RefusalCode::NotAllowed => Exit::NotPermitted,
-        RefusalCode::UnknownVolume | RefusalCode::UnknownPool | RefusalCode::UnknownGeneration => Exit::Unknown,
+        RefusalCode::UnknownVolume
+        | RefusalCode::UnknownPool
+        | RefusalCode::UnknownGeneration
+        | RefusalCode::UnknownRequest
+        | RefusalCode::UnknownPerson => Exit::Unknown,
         RefusalCode::TamperedBlob | RefusalCode::Damaged => Exit::Integrity,
         RefusalCode::Busy => Exit::Busy,
         RefusalCode::Internal => Exit::Failed,
@@ -217,6 +221,7 @@ fn refusal_exit(code: RefusalCode) -> Exit {
         | RefusalCode::OtherCartridge
         | RefusalCode::UnitRestricted
         | RefusalCode::Ticket
+        | RefusalCode::NotApproved
         | RefusalCode::LabelInUse
         | RefusalCode::WouldReplace
         | RefusalCode::TokenMissing

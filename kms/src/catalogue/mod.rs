@@ -254,6 +254,16 @@ impl Catalogue {
 }
 
 impl Change<'_> {
+    /// The log as it is in this transaction.
+    pub(crate) fn log(&self) -> &LogState {
+        &self.log
+    }
+
+    /// The time, never before that of the log's last entry: with the clock set back, time stands still.
+    pub(crate) fn now(&self) -> String {
+        time::now().max(self.log.last_time.clone())
+    }
+
     /// Appends a custody entry; gives its sequence number.
     pub(crate) fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
         let actor = self.pseudonym(entry.actor)?;

@@ -4,8 +4,6 @@
 //! kill the handles of all others. Work runs in a second session, which is what gets replaced. The ladder, one rung per attempt:
 //! find the key again, new session, login, finalize and initialize. The rung above (a new worker) is the parent's.
 
-mod rewrap;
-
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -20,7 +18,7 @@ use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::error::TokenError;
 use super::sys::RawModule;
@@ -418,11 +416,74 @@ impl Module {
         ];
         let object = self.work()?.generate_key(&Mechanism::AesKeyGen, &template)?;
         let made = self.read_value(object).and_then(|key| {
-            let blobs = wraps.iter().map(|with| self.wrap_and_verify(with, object, &key)).collect::<Result<_, _>>()?;
+            let blobs =
+                wraps.iter().map(|with| self.wrap_and_verify(with, Some(object), &key)).collect::<Result<_, _>>()?;
             Ok((key, blobs))
         });
         self.discard(object);
         made
+    }
+
+    /// Wraps a data key that comes from elsewhere, from another token say; each copy is unwrapped to see that it is the same key.
+    pub(super) fn wrap(&mut self, key: &DataKey, wraps: &[WrapWith]) -> Result<Vec<HexBytes>, Fault> {
+        let needs_object = wraps.iter().any(|with| with.mechanism == WrapMechanism::AesKeyWrap);
+        let object = needs_object.then(|| self.import(key)).transpose()?;
+        let made = wraps.iter().map(|with| self.wrap_and_verify(with, object, key)).collect();
+        if let Some(object) = object {
+            self.discard(object);
+        }
+        made
+    }
+
+    /// Wraps what `blob` holds under another KEK of this token. The key does not leave this process.
+    pub(super) fn rewrap(&mut self, from: &WrapWith, blob: &[u8], to: &WrapWith) -> Result<HexBytes, Fault> {
+        if blob.len() != from.mechanism.blob_len() {
+            return Err(TokenError::TamperedBlob { kek: from.kek }.into());
+        }
+        if from.mechanism == WrapMechanism::AesGcm {
+            let key = self.decrypt_key(from, blob)?;
+            let blobs = self.wrap(&key, std::slice::from_ref(to))?;
+            return blobs.into_iter().next().ok_or_else(|| TokenError::WrapFault { what: "nothing".into() }.into());
+        }
+        // The unwrapped object is wrapped again: a token that takes no keys in the clear serves too.
+        let object = self.unwrap_object(from.kek, blob)?;
+        let made = self.read_value(object).and_then(|key| self.wrap_and_verify(to, Some(object), &key));
+        self.discard(object);
+        made
+    }
+
+    /// A session object with a known value.
+    fn import(&mut self, key: &DataKey) -> Result<ObjectHandle, Fault> {
+        let mut template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(false),
+            Attribute::Private(true),
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+            Attribute::Value(key.expose().to_vec()),
+        ];
+        let object = self.work()?.create_object(&template);
+        if let Some(Attribute::Value(value)) = template.last_mut() {
+            value.zeroize();
+        }
+        Ok(object?)
+    }
+
+    /// Destroys a KEK and looks for it again; false when it was not there.
+    pub(super) fn destroy_kek(&mut self, id: Uuid) -> Result<bool, Fault> {
+        let objects = find_keys(self.work()?, id, ObjectClass::SECRET_KEY)?;
+        self.attached()?.handles.remove(&id);
+        for object in &objects {
+            self.work()?.destroy_object(*object)?;
+        }
+        match find_keys(self.work()?, id, ObjectClass::SECRET_KEY)?.len() {
+            0 => Ok(!objects.is_empty()),
+            count => {
+                let what = format!("C_DestroyObject said that it destroyed key {id}, and {count} stand there still");
+                Err(TokenError::Token { what }.into())
+            }
+        }
     }
 
     fn read_value(&mut self, object: ObjectHandle) -> Result<DataKey, Fault> {
@@ -441,29 +502,28 @@ impl Module {
         }
     }
 
-    fn wrap_and_verify(&mut self, with: &WrapWith, object: ObjectHandle, key: &DataKey) -> Result<HexBytes, Fault> {
+    /// `object` is the key in the token; a mechanism that wraps needs it, one that encrypts does not.
+    fn wrap_and_verify(
+        &mut self,
+        with: &WrapWith,
+        object: Option<ObjectHandle>,
+        key: &DataKey,
+    ) -> Result<HexBytes, Fault> {
+        let (session, kek) = self.key(with.kek, ObjectClass::SECRET_KEY)?;
         let blob = match with.mechanism {
             WrapMechanism::AesKeyWrap => {
-                let (session, kek) = self.key(with.kek, ObjectClass::SECRET_KEY)?;
+                let object = object.ok_or(RvError::KeyHandleInvalid).map_err(rv)?;
                 session.wrap_key(&Mechanism::AesKeyWrap, kek, object)?
             }
-            WrapMechanism::AesGcm => self.encrypt_key(with, key)?,
+            WrapMechanism::AesGcm => {
+                let mut nonce = [0u8; 12];
+                getrandom::fill(&mut nonce).map_err(|e| TokenError::Worker { what: e.to_string() })?;
+                let mut blob = nonce.to_vec();
+                let params = GcmParams::new(&mut nonce, &with.aad.0, 128.into())?;
+                blob.extend(session.encrypt(&Mechanism::AesGcm(params), kek, key.expose())?);
+                blob
+            }
         };
-        self.verified(with, blob, key)
-    }
-
-    fn encrypt_key(&mut self, with: &WrapWith, key: &DataKey) -> Result<Vec<u8>, Fault> {
-        let (session, kek) = self.key(with.kek, ObjectClass::SECRET_KEY)?;
-        let mut nonce = [0u8; 12];
-        getrandom::fill(&mut nonce).map_err(|e| TokenError::Worker { what: e.to_string() })?;
-        let mut blob = nonce.to_vec();
-        let params = GcmParams::new(&mut nonce, &with.aad.0, 128.into())?;
-        blob.extend(session.encrypt(&Mechanism::AesGcm(params), kek, key.expose())?);
-        Ok(blob)
-    }
-
-    /// A wrapped copy, after its length and its content have been checked.
-    fn verified(&mut self, with: &WrapWith, blob: Vec<u8>, key: &DataKey) -> Result<HexBytes, Fault> {
         let (got, wanted) = (blob.len(), with.mechanism.blob_len());
         if got != wanted {
             let what = format!("a wrapped key has {got} bytes instead of {wanted}");

@@ -131,6 +131,15 @@ pub(crate) enum Request {
         with: WrapWith,
         blob: HexBytes,
     },
+    /// Wrap the data key in the secret area.
+    Wrap {
+        wraps: Vec<WrapWith>,
+    },
+    Rewrap {
+        from: WrapWith,
+        blob: HexBytes,
+        to: WrapWith,
+    },
     MakeSigningKey {
         id: Uuid,
         label: String,
@@ -142,8 +151,8 @@ pub(crate) enum Request {
         data: HexBytes,
     },
     Mechanisms,
-    /// Other copies under another KEK of the token.
-    Rewrap {
+    /// Rewraps many.
+    RewrapAll {
         from: Canary,
         to: Canary,
         items: Vec<WrappedItem>,
@@ -153,12 +162,8 @@ pub(crate) enum Request {
         kek: Canary,
         items: Vec<WrappedItem>,
     },
-    /// A copy of the data key in the secret area.
-    Wrap {
-        with: WrapWith,
-    },
     /// Destroys a KEK.
-    DestroyKey {
+    DestroyKek {
         id: Uuid,
     },
 }
@@ -174,13 +179,14 @@ impl Request {
             Self::CheckKek { .. } => "checking a key-encryption key",
             Self::MakeDataKey { .. } => "making a data key",
             Self::Unwrap { .. } => "unwrapping a data key",
+            Self::Wrap { .. } => "wrapping a data key",
+            Self::Rewrap { .. } => "rewrapping a data key",
             Self::MakeSigningKey { .. } => "making a signing key",
             Self::Sign { .. } => "signing",
             Self::Mechanisms => "listing mechanisms",
-            Self::Rewrap { .. } => "rewrapping data keys",
+            Self::RewrapAll { .. } => "rewrapping data keys",
             Self::RewrapCheck { .. } => "checking wrapped keys",
-            Self::Wrap { .. } => "wrapping a data key",
-            Self::DestroyKey { .. } => "destroying a key-encryption key",
+            Self::DestroyKek { .. } => "destroying a key-encryption key",
         }
     }
 
@@ -188,10 +194,11 @@ impl Request {
     pub(crate) fn repeatable(&self) -> bool {
         match self {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
+            Self::Wrap { .. } | Self::Rewrap { .. } => true,
             Self::CheckKek { .. } | Self::Mechanisms => true,
-            Self::Rewrap { .. } | Self::RewrapCheck { .. } | Self::Wrap { .. } => true,
+            Self::RewrapAll { .. } | Self::RewrapCheck { .. } => true,
             // What a destroyed key is destroyed to again: nothing.
-            Self::DestroyKey { .. } => true,
+            Self::DestroyKek { .. } => true,
             Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,
         }

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::TokenError;
 use super::module::Module;
+use super::rewrap::{Step, check_all, rewrap_all};
 use super::wire::{Area, Reply, Request, receive, send};
 use crate::sys::exit_now;
 
@@ -111,6 +112,11 @@ fn serve(slot: &mut Option<Module>, request: &Request, area: &Area, secret: &mut
             *secret = Area::key(&key).map_err(worker_fault)?;
             Ok(Reply::Key)
         }
+        Request::Wrap { wraps } => {
+            let key = area.to_key().map_err(worker_fault)?;
+            Ok(Reply::Blobs(module.run(|m| m.wrap(&key, wraps))?))
+        }
+        Request::Rewrap { from, blob, to } => Ok(Reply::Blobs(vec![module.run(|m| m.rewrap(from, &blob.0, to))?])),
         Request::MakeSigningKey { id, label, algorithm } => {
             let key = module.make_signing_key(*id, label, *algorithm).map_err(|f| module.plain(f))?;
             Ok(Reply::PublicKey(crate::hex::HexBytes(key)))
@@ -120,12 +126,21 @@ fn serve(slot: &mut Option<Module>, request: &Request, area: &Area, secret: &mut
             Ok(Reply::Signature(crate::hex::HexBytes(signature)))
         }
         Request::Mechanisms => Ok(Reply::Mechanisms(module.run(Module::mechanisms)?)),
-        Request::Rewrap { from, to, items } => Ok(Reply::Rewrapped(module.rewrap_all(from, to, items)?)),
-        Request::RewrapCheck { kek, items } => Ok(Reply::Rewrapped(module.check_all(kek, items)?)),
-        Request::Wrap { with } => {
-            let key = area.to_key().map_err(worker_fault)?;
-            Ok(Reply::Blobs(vec![module.run(|m| m.wrap_value(with, &key))?]))
+        Request::RewrapAll { from, to, items } => {
+            let step = |step: Step<'_>| run_step(module, &step);
+            Ok(Reply::Rewrapped(rewrap_all(step, from, to, items)?))
         }
-        Request::DestroyKey { id } => Ok(Reply::Destroyed(module.run(|m| m.destroy_kek(*id))?)),
+        Request::RewrapCheck { kek, items } => {
+            let step = |step: Step<'_>| run_step(module, &step);
+            Ok(Reply::Rewrapped(check_all(step, kek, items)?))
+        }
+        Request::DestroyKek { id } => Ok(Reply::Destroyed(module.run(|m| m.destroy_kek(*id))?)),
+    }
+}
+
+fn run_step(module: &mut Module, step: &Step<'_>) -> Result<crate::hex::HexBytes, TokenError> {
+    match step {
+        Step::Rewrap(from, blob, to) => module.run(|m| m.rewrap(from, blob, to)),
+        Step::Open(with, blob) => module.run(|m| m.unwrap(with, blob)).map(|_| crate::hex::HexBytes(Vec::new())),
     }
 }

@@ -46,6 +46,12 @@ pub enum RefusalCode {
     LogUnwritable,
     /// The catalogue or the custody log is damaged.
     Damaged,
+    /// An operation under dual control lacks approvals that count, its time is over, it was used, or its target has changed since.
+    NotApproved,
+    /// No such request for approval.
+    UnknownRequest,
+    /// No such person.
+    UnknownPerson,
     /// Too many requests at once.
     Busy,
     /// A fault of the program.
