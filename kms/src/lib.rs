@@ -17,6 +17,7 @@
 //! Not here, on purpose: devices, the format of media beyond wrapped keys, networks, and any cipher of our own: data keys are made and
 //! wrapped in the token.
 
+pub mod age;
 pub mod authority;
 mod cartridge;
 mod catalogue;
