@@ -15,6 +15,11 @@ pub(crate) fn from_now(after: Duration) -> String {
     format(SystemTime::now() + after)
 }
 
+/// The time `before` now.
+pub(crate) fn ago(before: Duration) -> String {
+    format(SystemTime::now().checked_sub(before).unwrap_or(UNIX_EPOCH))
+}
+
 /// Days to a civil date (H. Hinnant's `civil_from_days`, for days since 1970-01-01 that are not negative).
 fn date(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;

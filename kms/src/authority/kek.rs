@@ -120,3 +120,15 @@ impl NewKek {
         if written == 1 { Ok(()) } else { Err(internal("a key-encryption key was not kept")) }
     }
 }
+
+impl NewKek {
+    /// The token that holds it.
+    pub(super) fn token(&self) -> Uuid {
+        self.token
+    }
+
+    /// The entry of the intent to make it.
+    pub(super) fn intent(&self) -> u64 {
+        self.intent
+    }
+}

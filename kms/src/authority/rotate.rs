@@ -149,6 +149,11 @@ impl Authority {
                         Refusal::new(RefusalCode::BadRequest, what, "see: sealtape key rotate --status")
                     };
                     let mut row = row.filter(|r| r.state != RotationState::Stopped).ok_or_else(none)?;
+                    let belongs = "SELECT 1 FROM destructions WHERE rotation = ?1";
+                    if c.sql.prepare_cached(belongs)?.exists([row.id.to_string()])? {
+                        let what = "this rotation belongs to a destruction, which nothing stops";
+                        return Err(Refusal::new(RefusalCode::BadRequest, what, "see: sealtape certificate list"));
+                    }
                     row.state = RotationState::Stopped;
                     row.update(&c.sql)?;
                     let entry = Entry::new(actor, op::KEK_ROTATE, Outcome::Interrupted).key(row.new_kek);
@@ -195,12 +200,20 @@ impl Authority {
     /// When the token or the catalogue fails: the same piece is due again.
     pub fn work(&self) -> Result<bool, Refusal> {
         let Some(_turn) = self.work.turn() else { return Ok(false) };
-        let done = self.rotation_step();
+        let done = match self.destruction_step() {
+            Ok(false) => self.rotation_step(),
+            other => other,
+        };
         *self.work.trouble() = done.as_ref().err().map(ToString::to_string);
         done
     }
 
-    pub(super) fn rotation_step(&self) -> Result<bool, Refusal> {
+    /// What holds the work in the background up.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.work.trouble().clone()
+    }
+
+    fn rotation_step(&self) -> Result<bool, Refusal> {
         let row = {
             let catalogue = self.lock();
             let row = RotationRow::unfinished(catalogue.sql(), DEFAULT_TENANT)?;

@@ -9,7 +9,7 @@ use super::log::LogState;
 use super::rows::GenerationRow;
 use crate::custody::{Outcome, canonical, op};
 use crate::fault::{damaged, internal};
-use crate::protocol::{Refusal, RotationState};
+use crate::protocol::{Refusal, RefusalCode, RotationState};
 
 /// A rotation of a tenant's catalogue KEK.
 #[derive(Debug, Clone)]
@@ -198,5 +198,29 @@ impl RotationRow {
             faults.extend(row.map(|row| (row, what)));
         }
         Ok(faults)
+    }
+}
+
+impl super::Catalogue {
+    /// Removes from the files what was wiped in the rows: the write-ahead log is emptied, and the database written anew, since a page
+    /// that was rearranged can keep bytes that `secure_delete` did not see as deleted.
+    pub(crate) fn scrub(&mut self) -> Result<(), Refusal> {
+        let empty = |sql: &Connection| -> Result<(), Refusal> {
+            let busy: i64 = sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
+            match busy {
+                0 => Ok(()),
+                _ => Err(Refusal::new(
+                    RefusalCode::Busy,
+                    "the catalogue's write-ahead log cannot be emptied: another program reads it",
+                    "end the program that has catalogue.db open",
+                )),
+            }
+        };
+        let sql = &self.connection;
+        sql.flush_prepared_statement_cache();
+        empty(sql)?;
+        // No copy in a temporary file.
+        sql.execute_batch("PRAGMA temp_store = MEMORY; VACUUM; PRAGMA temp_store = DEFAULT;")?;
+        empty(sql)
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod base64;
 mod leaf;
 mod note;
+pub mod certificate;
 pub mod op;
 pub mod tree;
 mod verify;

@@ -32,3 +32,37 @@ CREATE TABLE rotation_faults (
     what TEXT NOT NULL,
     PRIMARY KEY (rotation, key_id)
 ) STRICT, WITHOUT ROWID;
+
+-- Destructions. What is destroyed is told by the plan alone, whose SHA-256 the entry `plan_leaf` holds; that it was approved is told by
+-- the entry `begun_leaf`.
+CREATE TABLE destructions (
+    id TEXT PRIMARY KEY,
+    request TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL
+        CHECK (state IN ('asked', 'rewrapping', 'backup', 'keks', 'wiping', 'certifying', 'signing', 'done')),
+    reason TEXT NOT NULL,
+    plan TEXT NOT NULL,                  -- canonical JSON
+    plan_leaf INTEGER NOT NULL,
+    begun_leaf INTEGER,
+    rotation TEXT REFERENCES rotations (id),
+    backup TEXT,                         -- in words: the backup that was made after it
+    certificate TEXT,                    -- canonical JSON, then the signed note
+    asked TEXT NOT NULL,
+    begun TEXT,
+    ended TEXT
+) STRICT;
+
+-- Key-encryption keys of a destruction, as far as they are done.
+CREATE TABLE destroyed_keks (
+    kek TEXT PRIMARY KEY REFERENCES keks (id),
+    destruction TEXT NOT NULL REFERENCES destructions (id),
+    verified TEXT NOT NULL               -- how, in words
+) STRICT, WITHOUT ROWID;
+
+-- Volumes that may not be destroyed.
+CREATE TABLE holds (
+    volume TEXT PRIMARY KEY REFERENCES volumes (id),
+    reason TEXT NOT NULL,
+    since TEXT NOT NULL,
+    leaf INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
