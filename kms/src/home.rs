@@ -223,6 +223,7 @@ impl Home {
         Ok(TokenConfig {
             worker: options.worker,
             module: meta(sql, "module")?.into(),
+            parameters: None,
             uri: meta(sql, "token_uri")?.parse()?,
             pin,
             latch: self.latch(),
@@ -245,6 +246,7 @@ impl Home {
         Ok(TokenConfig {
             worker,
             module: module.to_owned(),
+            parameters: None,
             uri,
             pin: PinSource::File(self.user_pin()),
             latch: self.latch(),
@@ -361,6 +363,7 @@ fn first_token(home: &Home, options: &InitOptions) -> Result<(TokenConfig, &'sta
     let config = |module: &Path, uri, pin, environment| TokenConfig {
         worker: options.worker.clone(),
         module: module.to_owned(),
+        parameters: None,
         uri,
         pin,
         latch: home.latch(),

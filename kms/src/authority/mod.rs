@@ -26,7 +26,7 @@ mod session;
 mod stream;
 
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
@@ -43,8 +43,10 @@ use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Statu
 pub use crate::catalogue::Actor;
 pub use crate::home::AuthorityOptions;
 pub use admin::AuditPlan;
+pub use dual::Changed;
 pub(crate) use admin::insert_pool;
 pub(crate) use kek::KekPurpose;
+use dual::Rights;
 use limiter::RefusalLimiter;
 
 /// Bound to a wrapped data key where the mechanism can: the place that it belongs to.
@@ -72,6 +74,8 @@ pub struct Authority {
     log_key: VerifierKey,
     signing: (Uuid, SignAlgorithm),
     work: rotate::Work,
+    /// Changed only with the catalogue locked, after the change is durable.
+    rights: Mutex<Arc<Rights>>,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -116,6 +120,7 @@ impl Authority {
         let algorithm = named(meta(&connection, "signing_algorithm")?)?;
         let token = Token::new(home.token_config(&connection, options)?);
         let catalogue = Catalogue::open(connection, &log_key)?;
+        let rights = Rights::load(catalogue.sql(), catalogue.log(), log_key.name())?;
         Ok(Self {
             catalogue: Mutex::new(catalogue),
             tokens: hsm::Registry::new(Uuid::nil(), token),
@@ -123,6 +128,7 @@ impl Authority {
             log_key,
             signing: (signing_id, algorithm),
             work: rotate::Work::default(),
+            rights: Mutex::new(Arc::new(rights)),
             _lock: lock,
         })
     }
@@ -130,6 +136,11 @@ impl Authority {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Catalogue> {
         // A panic inside a transaction rolls it back, so the state behind a poisoned lock is whole.
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Persons, grants and spent requests as they are now.
+    fn rights(&self) -> Arc<Rights> {
+        Arc::clone(&self.rights.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The public key that verifies checkpoints and exports.

@@ -2,8 +2,9 @@
 
 use uuid::Uuid;
 
+use super::child::fault;
 use super::error::TokenError;
-use super::token::{Token, fault};
+use super::token::Token;
 use super::wire::{Canary, Reply, Request, Rewrapped, WrapWith, WrappedItem};
 use crate::hex::HexBytes;
 

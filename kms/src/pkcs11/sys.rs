@@ -6,8 +6,12 @@
 
 #![allow(unsafe_code, reason = "calls through the function list of a PKCS#11 module")]
 
+use std::ffi::{CString, c_void};
 use std::path::Path;
-use std::ptr;
+use std::ptr::{self, NonNull};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11 as Context};
+use cryptoki::error::Error as CkError;
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CKA_VALUE,
@@ -15,6 +19,18 @@ use cryptoki_sys::{
 };
 
 use crate::secret::DATA_KEY_LEN;
+
+/// `C_Initialize`; `parameters` is what some modules (NSS) take as `pReserved`.
+pub(super) fn initialize(context: &Context, parameters: Option<&CString>) -> Result<(), CkError> {
+    let flags = CInitializeFlags::OS_LOCKING_OK;
+    let args = match parameters.and_then(|p| NonNull::new(p.as_ptr().cast_mut().cast::<c_void>())) {
+        None => CInitializeArgs::new(flags),
+        // SAFETY: a pointer to a string that ends with NUL and outlives the call; a module that takes parameters reads them as one
+        // (the administrator configured them for this module), every other one demands NULL and says CKR_ARGUMENTS_BAD.
+        Some(parameters) => unsafe { CInitializeArgs::new_with_reserved(flags, parameters) },
+    };
+    context.initialize(args)
+}
 
 /// The module's function list, kept beside `cryptoki`'s own (the dynamic loader counts references to the one library).
 pub(super) struct RawModule {

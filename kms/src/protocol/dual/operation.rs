@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::role::{Principal, Role, Scope};
+use super::role::{Principal, Role};
 
 /// What was disclosed, or is feared to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,10 +212,6 @@ impl Operation {
                 | Self::Grant { .. }
                 | Self::Revoke { .. }
         )
-    }
-
-    pub(crate) fn grant_scope(tenant: &Option<String>, pool: &Option<String>) -> Scope {
-        Scope { tenant: tenant.clone(), pool: pool.clone() }
     }
 }
 
