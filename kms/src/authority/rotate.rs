@@ -379,7 +379,9 @@ impl Authority {
             (row.state, row.ended) = (RotationState::Done, Some(time::now()));
             row.update(&c.sql)?;
             let counts = row.counts(&c.sql)?;
-            c.sql.execute("UPDATE keks SET state = 'deactivated' WHERE id = ?1", [row.old_kek.to_string()])?;
+            // One that is compromised stays so.
+            let update = "UPDATE keks SET state = 'deactivated' WHERE id = ?1 AND state = 'active'";
+            c.sql.execute(update, [row.old_kek.to_string()])?;
             c.record(Entry::done(Actor::Service, op::KEK_DEACTIVATE).key(row.old_kek))?;
             let digest = row.digest()?;
             let words = format!("{} keys rewrapped from {} and verified", counts.rewrapped, row.old_kek);
@@ -391,7 +393,7 @@ impl Authority {
 
 /// Enters the intent, the new KEK and the rotation.
 pub(super) fn begin(c: &mut Change<'_>, actor: Actor, kek: &NewKek, reason: &str) -> Result<RotationRow, Refusal> {
-    let old = KekRow::of_tenant(&c.sql, DEFAULT_TENANT)?;
+    let old = KekRow::newest_of_tenant(&c.sql, DEFAULT_TENANT)?;
     kek.keep(c, actor)?;
     let mut row = RotationRow {
         id: Uuid::new_v4(),

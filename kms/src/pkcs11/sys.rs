@@ -15,7 +15,7 @@ use cryptoki::error::Error as CkError;
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CKA_VALUE,
-    CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_KEY_SIZE_RANGE, CKR_OK, Pkcs11,
+    CKR_BUFFER_TOO_SMALL, CKR_DATA_INVALID, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_KEY_SIZE_RANGE, CKR_OK, Pkcs11,
 };
 
 use crate::secret::DATA_KEY_LEN;
@@ -57,7 +57,8 @@ impl RawModule {
         Ok(Self { list, _library: library })
     }
 
-    /// Reads `CKA_VALUE` of a 32-byte key into `to`.
+    /// Reads `CKA_VALUE` of a 32-byte key into `to`. A module that says success and writes nothing, or zeros, would give a key that
+    /// everybody knows: the buffer holds random bytes before, and each word of it has to change.
     pub(super) fn read_key(
         &self,
         session: CK_SESSION_HANDLE,
@@ -66,11 +67,16 @@ impl RawModule {
     ) -> Result<(), CK_RV> {
         let call = self.list.C_GetAttributeValue.ok_or(CKR_FUNCTION_NOT_SUPPORTED)?;
         let length = to.len().try_into().map_err(|_| CKR_GENERAL_ERROR)?;
+        getrandom::fill(to).map_err(|_| CKR_GENERAL_ERROR)?;
+        let before = *to;
         let mut attribute = CK_ATTRIBUTE { type_: CKA_VALUE, pValue: to.as_mut_ptr().cast(), ulValueLen: length };
         // SAFETY: one attribute with a buffer of the length it names; the module writes at most that much (PKCS#11 5.7.5).
         let rv = unsafe { call(session, object, &mut attribute, 1) };
         match rv {
-            CKR_OK if attribute.ulValueLen == length => Ok(()),
+            CKR_OK if attribute.ulValueLen == length => {
+                let kept = to.chunks(8).zip(before.chunks(8)).any(|(now, then)| now == then);
+                if kept || to.iter().all(|byte| *byte == 0) { Err(CKR_DATA_INVALID) } else { Ok(()) }
+            }
             CKR_OK => Err(CKR_KEY_SIZE_RANGE),
             other => Err(other),
         }

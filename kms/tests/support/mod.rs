@@ -73,7 +73,9 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
     vec![("SOFTHSM2_CONF".into(), dir.join("softhsm2.conf").display().to_string())]
 }
 
+pub mod books;
 pub mod custodians;
+pub mod host;
 pub mod shim;
 
 pub mod install {

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::super::kek::NewKek;
+use super::super::lease::end_releases;
 use super::super::{Authority, KekPurpose, check_name, close_intent, rotate};
 use super::journal::{BatchRow, begun_words, digest, plan_text};
 use super::plan::{check_no_rotation, order_of, plan_in, wipe_copies};
@@ -11,7 +12,8 @@ use crate::custody::{Outcome, op};
 use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
 use crate::protocol::{
-    BatchState, BatchView, DestructionOrder, DestructionPlan, KeyState, Operation, Refusal, RefusalCode, VolumeState,
+    BatchState, BatchView, DestructionOrder, DestructionPlan, Fate, KeyState, Operation, Refusal, RefusalCode,
+    VolumeState,
 };
 use crate::time;
 
@@ -99,7 +101,7 @@ impl Authority {
                 });
                 match begun {
                     Ok(()) => {
-                        self.tell_ended();
+                        self.tell_ends();
                         self.destruction(row.id)
                     }
                     Err(refusal) => {
@@ -159,6 +161,13 @@ impl Authority {
             c.sql.prepare_cached(update)?.execute([planned.at.key_id.to_string(), name(state)?])?;
             c.record(Entry::done(actor, op::KEY_DESTROY).at(planned.at).reason(format!("batch {}", row.id)))?;
         }
+        for kek in plan.keks.iter().filter(|k| k.fate == Fate::Destroyed && k.purpose == "medium") {
+            // Nothing new comes under it from now on.
+            let update = "UPDATE keks SET state = 'deactivated' WHERE id = ?1 AND state = 'active'";
+            if c.sql.execute(update, [kek.kek.to_string()])? == 1 {
+                c.record(Entry::done(actor, op::KEK_DEACTIVATE).key(kek.kek).reason(format!("batch {}", row.id)))?;
+            }
+        }
         let keys = plan.keys.iter().map(|k| (k.at.volume, k.at.key_id));
         end_releases(c, keys, "destroyed", leaf)?;
         if let Operation::VolumeShred { volumes } = &plan.operation {
@@ -204,18 +213,4 @@ fn destroyed(state: KeyState) -> Result<KeyState, Refusal> {
         KeyState::PreActive | KeyState::Deactivated => step(state, KeyState::Destroyed),
         KeyState::Destroyed | KeyState::DestroyedCompromised => Err(internal("a key is destroyed twice")),
     }
-}
-
-/// Enters that releases of these keys end.
-fn end_releases(
-    _c: &Change<'_>,
-    _keys: impl IntoIterator<Item = (Uuid, Uuid)>,
-    _reason: &str,
-    _leaf: u64,
-) -> Result<(), Refusal> {
-    Ok(())
-}
-
-impl Authority {
-    fn tell_ended(&self) {}
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::super::Authority;
 use super::super::admin::by_name;
+use super::super::keys::held_by;
 use super::hold::check_not_held;
 use crate::catalogue::{Catalogue, GenerationRow, LogState, RotationRow, VolumeRow, uuid};
 use crate::fault::bad_request;
@@ -38,6 +39,12 @@ struct KekInfo {
     state: String,
 }
 
+impl KekInfo {
+    fn gone(&self) -> bool {
+        matches!(self.state.as_str(), "destroyed" | "destroyed_compromised")
+    }
+}
+
 fn keks(sql: &Connection) -> Result<BTreeMap<Uuid, KekInfo>, Refusal> {
     let mut query = sql.prepare_cached("SELECT id, purpose, state FROM keks")?;
     let rows: Vec<(String, String, String)> =
@@ -45,42 +52,11 @@ fn keks(sql: &Connection) -> Result<BTreeMap<Uuid, KekInfo>, Refusal> {
     rows.into_iter().map(|(id, purpose, state)| Ok((uuid(&id)?, KekInfo { purpose, state }))).collect()
 }
 
-/// Why a medium KEK is needed by others than `targets`; none if it is not.
+/// Why a medium KEK is needed by others than `targets`; none if it is not. A pool that would use it for what is written next makes
+/// another one when it is gone.
 fn medium_need(sql: &Connection, kek: Uuid, targets: &BTreeSet<Uuid>) -> Result<Option<String>, Refusal> {
-    let query = "SELECT name FROM pools WHERE medium_kek = ?1 ORDER BY name LIMIT 1";
-    let pool: Option<String> = sql.query_row(query, [kek.to_string()], |r| r.get(0)).optional()?;
-    if let Some(pool) = pool {
-        return Ok(Some(format!("pool {pool} uses it for what is written now")));
-    }
-    let live = "g.key_state NOT IN ('destroyed', 'destroyed_compromised')";
-    let mut users = BTreeSet::new();
-    // What the entries of the keys' creation say holds, whatever is noted elsewhere.
-    let entries = format!(
-        "SELECT g.key_id FROM generations g JOIN custody_leaves l ON l.seq = g.created_leaf
-         WHERE {live} AND instr(l.leaf, '\"kek\":\"' || ?1 || '\"') > 0"
-    );
-    let noted = format!(
-        "SELECT g.key_id FROM generations g JOIN copies c ON c.key_id = g.key_id
-         WHERE {live} AND c.holder = ?1 AND c.state <> 'destroyed'"
-    );
-    let mut queries = vec![entries, noted];
-    if has_table(sql, "key_life")? {
-        queries.push(format!("SELECT g.key_id FROM generations g JOIN key_life k ON k.key_id = g.key_id WHERE {live} AND k.medium_kek = ?1"));
-    }
-    for query in queries {
-        let mut query = sql.prepare_cached(&query)?;
-        let found: Vec<String> = query.query_map([kek.to_string()], |r| r.get(0))?.collect::<Result<_, _>>()?;
-        for key in found {
-            let key = uuid(&key)?;
-            if !targets.contains(&key) {
-                users.insert(key);
-            }
-        }
-    }
-    Ok(match users.len() {
-        0 => None,
-        count => Some(format!("{count} other key(s) have copies under it on their media")),
-    })
+    let others = held_by(sql, kek, &time::now())?.into_iter().filter(|key| !targets.contains(key)).count();
+    Ok((others > 0).then(|| format!("{others} other key(s) have copies under it on their media")))
 }
 
 fn in_use(volume: &VolumeRow) -> bool {
@@ -141,7 +117,7 @@ impl Draft<'_> {
     /// The catalogue KEKs that go: the present one, and all before it that stand in the token still.
     fn doom_catalogue(&mut self) {
         for (id, kek) in &self.keks {
-            if kek.purpose == "catalogue" && kek.state != "destroyed" {
+            if kek.purpose == "catalogue" && !kek.gone() {
                 let means = match kek.state.as_str() {
                     "active" => {
                         "destroyed in the token once everything that stays is wrapped by a new one and verified"
@@ -159,7 +135,7 @@ impl Draft<'_> {
         let targets = self.targets();
         for kek in media {
             let Some(info) = self.keks.get(kek) else { continue };
-            if info.state == "destroyed" {
+            if info.gone() {
                 continue;
             }
             let (fate, means) = match medium_need(self.sql, *kek, &targets)? {
@@ -199,9 +175,8 @@ impl Draft<'_> {
             "wiped from the row and the files; what older copies of the file hold, nothing opens any more".into();
         self.copy(CopyKind::Catalogue, key, "the key authority's catalogue", &holder, Fate::Destroyed, means);
         for (kek, sha256) in media {
-            let fate = match (self.keks.get(&kek).map(|k| k.state.as_str()), self.doomed.iter().find(|d| d.kek == kek))
-            {
-                (Some("destroyed"), _) => Ok("its key-encryption key was destroyed before"),
+            let fate = match (self.keks.get(&kek).map(KekInfo::gone), self.doomed.iter().find(|d| d.kek == kek)) {
+                (Some(true), _) => Ok("its key-encryption key was destroyed before"),
                 (_, Some(doomed)) if doomed.fate == Fate::Destroyed => {
                     Ok("its key-encryption key is destroyed in the token")
                 }
@@ -284,7 +259,7 @@ impl Draft<'_> {
                 .map_err(|e| crate::fault::damaged(format!("the key-encryption keys of backup {id}: {e}")))?;
             let closed = |kek: &Uuid| {
                 self.doomed.iter().any(|d| d.kek == *kek && d.fate == Fate::Destroyed)
-                    || self.keks.get(kek).is_some_and(|k| k.state == "destroyed")
+                    || self.keks.get(kek).is_some_and(KekInfo::gone)
             };
             let open: Vec<String> = ids.iter().filter(|k| !closed(k)).map(ToString::to_string).collect();
             let (fate, means) = match open.as_slice() {
@@ -395,7 +370,7 @@ fn plan_kek(
         let mend = "destroy what needs it first; a pool's key-encryption key is free when the pool has gone to another";
         Err(Refusal::new(RefusalCode::VolumeState, format!("the key-encryption key {kek} is needed: {why}"), mend))
     };
-    if info.state == "destroyed" {
+    if info.gone() {
         return Err(bad_request(format!("the key-encryption key {kek} is destroyed already"), "leave it out"));
     }
     let purpose = info.purpose.clone();

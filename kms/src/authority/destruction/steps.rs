@@ -3,6 +3,7 @@
 use rusqlite::params;
 use uuid::Uuid;
 
+use super::super::keys::held_by;
 use super::super::{Authority, canary_aad};
 use super::certificate;
 use super::journal::{BatchRow, digest};
@@ -101,12 +102,16 @@ impl Authority {
             c.record(Entry::done(Actor::Service, op::KEK_DESTROY).key(kek.id).reason(format!("{words}: {how}")))?;
             let insert = "INSERT INTO destroyed_keks (kek, destruction, verified) VALUES (?1, ?2, ?3)";
             c.sql.execute(insert, params![kek.id.to_string(), row.id.to_string(), how])?;
-            c.sql.execute("UPDATE keks SET state = 'destroyed' WHERE id = ?1", [kek.id.to_string()])?;
+            c.sql.execute(
+                "UPDATE keks SET state = CASE state WHEN 'compromised' THEN 'destroyed_compromised' ELSE 'destroyed' END
+                 WHERE id = ?1",
+                [kek.id.to_string()],
+            )?;
             c.sql.execute("UPDATE copies SET state = 'destroyed' WHERE kind = 'medium' AND holder = ?1", [kek.id.to_string()])?;
             // A backup is closed when nothing of what opens it is left.
             c.sql.execute(
                 "UPDATE backups SET state = 'closed' WHERE state = 'exists' AND NOT EXISTS
-                 (SELECT 1 FROM json_each(catalogue_keks) j JOIN keks k ON k.id = j.value WHERE k.state <> 'destroyed')",
+                 (SELECT 1 FROM json_each(catalogue_keks) j JOIN keks k ON k.id = j.value WHERE k.state NOT LIKE 'destroyed%')",
                 [],
             )?;
             Ok(())
@@ -214,14 +219,21 @@ impl Authority {
 /// The last look before a key-encryption key goes: nothing that is alive may stand under it.
 fn check_nothing_under(sql: &rusqlite::Connection, kek: Uuid) -> Result<(), Refusal> {
     let live = "WHERE kek = ?1 AND key_state NOT IN ('destroyed', 'destroyed_compromised') LIMIT 1";
+    let mend = "replace the catalogue's key-encryption key first: sealtape key rotate";
     match GenerationRow::matching(sql, live, [kek.to_string()])?.pop() {
-        None => Ok(()),
+        None => match held_by(sql, kek, &time::now())?.first() {
+            None => Ok(()),
+            Some(key) => {
+                let what = format!("the key {key} has a copy under the key-encryption key {kek} on its medium");
+                Err(Refusal::new(RefusalCode::VolumeState, what, "report this with the log of sealtape-keyd"))
+            }
+        },
         Some(row) => {
             let label = VolumeRow::find(sql, row.at.volume)?.label;
             Err(Refusal::new(
                 RefusalCode::VolumeState,
                 format!("{} ({label}) still stands under the key-encryption key {kek}", row.words()),
-                "replace the catalogue's key-encryption key first: sealtape key rotate",
+                mend,
             ))
         }
     }
