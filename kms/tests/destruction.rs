@@ -302,11 +302,10 @@ fn what_may_not_be_destroyed_is_not() {
     let asked = authority.ask_destruction(ME, &order, "why").unwrap();
     let swap = authority.ask_destruction(ME, &shred(&[&other]), "why").unwrap();
     people.approve(&authority, swap.request);
-    let database = install.database();
-    let exchange =
-        "UPDATE destructions SET request = CASE request WHEN ?1 THEN 'x' ELSE ?1 END WHERE request IN (?1, ?2)";
-    database.execute(exchange, [swap.request.to_string(), asked.request.to_string()]).unwrap();
-    drop(database);
+    for (to, from) in [("x".to_owned(), swap.request), (swap.request.to_string(), asked.request)] {
+        let exchange = "UPDATE destructions SET request = ?1 WHERE request = ?2";
+        assert_eq!(install.database().execute(exchange, [to, from.to_string()]).unwrap(), 1);
+    }
     let refusal = authority.carry_out_destruction(root(), swap.request).unwrap_err();
     assert!(refusal.what.contains("approves something else"), "{refusal}");
     assert!(loads(&authority, &doomed));
@@ -340,7 +339,12 @@ fn a_token_that_is_away_begins_nothing_and_one_that_goes_holds_up() {
     let view = authority.destruction(begun.batch).unwrap();
     assert!(view.trouble.is_some_and(|t| t.contains(&refusal.what)));
     std::fs::rename(&away, &tokens).unwrap();
-    work_off(&authority, &begun);
+    let begun_again = Instant::now();
+    while authority.destruction(begun.batch).unwrap().state != BatchState::Done {
+        // The first calls after it is back may still fail: the work is done by trying again.
+        let _ = authority.work();
+        assert!(begun_again.elapsed() < Duration::from_secs(30));
+    }
     assert!(loads(&authority, &kept) && !loads(&authority, &doomed));
 }
 

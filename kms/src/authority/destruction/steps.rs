@@ -1,13 +1,13 @@
 //! What follows the point of no return, step by step. Each is found again by the state in the catalogue, and does no harm twice.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
 use super::super::keys::held_by;
 use super::super::{Authority, canary_aad};
 use super::certificate;
 use super::journal::{BatchRow, digest};
-use crate::catalogue::{Actor, Entry, GenerationRow, KekRow, RotationRow, VolumeRow};
+use crate::catalogue::{Actor, Entry, GenerationRow, KekRow, RotationRow, VolumeRow, uuid};
 use crate::custody::{Outcome, op};
 use crate::fault::internal;
 use crate::hex::Hex;
@@ -82,18 +82,7 @@ impl Authority {
         self.lock().change(|c| {
             c.record(Entry::new(Actor::Service, op::KEK_DESTROY, Outcome::Intent).key(kek.id).reason(&words))
         })?;
-        let token = self.token_by_id(kek.token)?;
-        let was_there = token.destroy_kek(kek.id)?;
-        let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
-        match token.unwrap(&with, &kek.canary) {
-            Err(TokenError::KeyNotFound { .. }) => {}
-            Ok(_) => {
-                let what = format!("the key-encryption key {} still opens its canary after it was destroyed", kek.id);
-                return Err(Refusal::new(RefusalCode::Token, what, "destroy it with the tools of the HSM's vendor"));
-            }
-            // Whether it is gone is not known: the step comes again.
-            Err(other) => return Err(other.into()),
-        }
+        let was_there = self.destroy_in_token(&kek)?;
         let how = match was_there {
             true => "destroyed by C_DestroyObject; looked for again and not found; its canary does not open any more",
             false => "not found in the token (an earlier attempt was interrupted); its canary does not open any more",
@@ -117,6 +106,51 @@ impl Authority {
             Ok(())
         })?;
         Ok(true)
+    }
+
+    /// Gives whether it was there. A token that shows no keys at all just now must not pass for one that lacks this one: another
+    /// key of it has to open its canary before and after.
+    fn destroy_in_token(&self, kek: &KekRow) -> Result<bool, Refusal> {
+        let token = self.token_by_id(kek.token)?;
+        self.check_shows_keys(kek)?;
+        let was_there = token.destroy_kek(kek.id)?;
+        self.check_shows_keys(kek)?;
+        if token.destroy_kek(kek.id)? {
+            let what = format!("the token showed the key-encryption key {} again after it was destroyed", kek.id);
+            return Err(Refusal::new(RefusalCode::Token, what, "look whether the token is steadily connected"));
+        }
+        let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
+        match token.unwrap(&with, &kek.canary) {
+            Err(TokenError::KeyNotFound { .. }) => {}
+            Ok(_) => {
+                let what = format!("the key-encryption key {} still opens its canary after it was destroyed", kek.id);
+                return Err(Refusal::new(RefusalCode::Token, what, "destroy it with the tools of the HSM's vendor"));
+            }
+            // Whether it is gone is not known: the step comes again.
+            Err(other) => return Err(other.into()),
+        }
+        self.check_shows_keys(kek)?;
+        Ok(was_there)
+    }
+
+    /// Opens the canary of another key-encryption key in the token of `kek`.
+    fn check_shows_keys(&self, kek: &KekRow) -> Result<(), Refusal> {
+        let other = {
+            let catalogue = self.lock();
+            let query = "SELECT id FROM keks WHERE id <> ?1 AND state = 'active' AND token IS ?2 ORDER BY created_leaf DESC LIMIT 1";
+            let token = (!kek.token.is_nil()).then(|| kek.token.to_string());
+            let found: Option<String> = catalogue
+                .sql()
+                .prepare_cached(query)?
+                .query_row(params![kek.id.to_string(), token], |r| r.get(0))
+                .optional()?;
+            found.map(|id| KekRow::find(catalogue.sql(), uuid(&id)?)).transpose()?
+        };
+        // The last key of a token that is given up: nothing else there can answer.
+        let Some(other) = other else { return Ok(()) };
+        let with = WrapWith { kek: other.id, mechanism: other.mechanism, aad: canary_aad(other.id) };
+        self.token_by_id(other.token)?.unwrap(&with, &other.canary)?;
+        Ok(())
     }
 
     fn wipe_step(&self, row: BatchRow) -> Result<bool, Refusal> {
