@@ -236,7 +236,11 @@ impl Authority {
             if rows.is_empty() && rotation.awaits_planned(sql)? {
                 return Ok(false);
             }
-            let keks = (KekRow::find(sql, rotation.old_kek)?, KekRow::find(sql, rotation.new_kek)?);
+            let log = catalogue.log();
+            let keks = (
+                KekRow::find(sql, rotation.old_kek)?.confirmed(sql, log)?,
+                KekRow::find(sql, rotation.new_kek)?.confirmed(sql, log)?,
+            );
             (canary(&keks.0), canary(&keks.1), confirmed(&catalogue, rows)?)
         };
         if good.is_empty() && bad.is_empty() {
@@ -332,7 +336,8 @@ impl Authority {
             let catalogue = self.lock();
             let rows = rotation.next_unverified(catalogue.sql(), self.work.batch())?;
             let last = rows.last().map(|row| row.at.key_id.to_string());
-            (canary(&KekRow::find(catalogue.sql(), rotation.new_kek)?), confirmed(&catalogue, rows)?, last)
+            let kek = KekRow::find(catalogue.sql(), rotation.new_kek)?.confirmed(catalogue.sql(), catalogue.log())?;
+            (canary(&kek), confirmed(&catalogue, rows)?, last)
         };
         let Some(last) = last else { return self.finish_rotation(rotation.id) };
         let begun = Instant::now();

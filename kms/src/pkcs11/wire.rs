@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::TokenError;
+use super::profile::TokenReport;
 use crate::hex::HexBytes;
 use crate::secret::{DataKey, Pin};
 use crate::sys::SecretPage;
@@ -215,6 +216,8 @@ pub(crate) enum Request {
     DestroyKek {
         id: Uuid,
     },
+    /// The table of enrolment.
+    Probe,
 }
 
 impl Request {
@@ -237,6 +240,7 @@ impl Request {
             Self::RewrapAll { .. } => "rewrapping data keys",
             Self::RewrapCheck { .. } => "checking wrapped keys",
             Self::DestroyKek { .. } => "destroying a key-encryption key",
+            Self::Probe => "testing the token",
         }
     }
 
@@ -245,10 +249,10 @@ impl Request {
         match self {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
             Self::Wrap { .. } | Self::Rewrap { .. } => true,
-            Self::CheckKek { .. } | Self::Mechanisms => true,
             Self::RewrapAll { .. } | Self::RewrapCheck { .. } => true,
             // What a destroyed key is destroyed to again: nothing.
             Self::DestroyKek { .. } => true,
+            Self::CheckKek { .. } | Self::Mechanisms | Self::Probe => true,
             Self::Load { .. } | Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,
         }
@@ -271,6 +275,7 @@ pub(crate) enum Reply {
     Rewrapped(Vec<Rewrapped>),
     /// Whether it was there.
     Destroyed(bool),
+    Report(Box<TokenReport>),
     Failed(TokenError),
 }
 

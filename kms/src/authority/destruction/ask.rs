@@ -133,7 +133,7 @@ impl Authority {
     /// The plan as it would be made now has to be the one that was approved.
     fn check_plan(&self, c: &Change<'_>, row: &BatchRow, plan: &DestructionPlan) -> Result<(), Refusal> {
         check_no_rotation(&c.sql)?;
-        let now = plan_in(&c.sql, c.log(), self.log_key.name(), &order_of(plan)?)?;
+        let now = plan_in(&c.sql, c.log(), self.log_key().name(), &order_of(plan)?)?;
         if plan_text(&now)? == row.plan {
             return Ok(());
         }

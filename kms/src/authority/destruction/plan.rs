@@ -440,7 +440,8 @@ impl Authority {
     /// # Errors
     /// When something of it may not be destroyed.
     pub fn plan_destruction(&self, order: &DestructionOrder) -> Result<DestructionPlan, Refusal> {
-        plan(&self.lock(), self.log_key.name(), order)
+        let key = self.log_key();
+        plan(&self.lock(), key.name(), order)
     }
 }
 

@@ -68,7 +68,7 @@ impl Authority {
             let mut next = None;
             for kek in plan.keks.iter().filter(|k| k.fate == Fate::Destroyed) {
                 if !done.exists([kek.kek.to_string()])? {
-                    next = Some(KekRow::find(sql, kek.kek)?);
+                    next = Some(KekRow::find(sql, kek.kek)?.confirmed(sql, catalogue.log())?);
                     break;
                 }
             }
@@ -160,11 +160,12 @@ impl Authority {
 
     /// Makes the certificate and enters its digest, as leaf number `log.size` of the log that it names.
     fn certify(&self, row: &BatchRow, plan: &DestructionPlan) -> Result<bool, Refusal> {
+        let key = self.log_key();
         self.lock().change(|c| {
             let mut row = BatchRow::find(&c.sql, row.id)?;
             let leaf = row.approved(&c.sql, c.log())?;
             row.ended = Some(c.now());
-            let certificate = certificate::make(&c.sql, c.log(), self.log_key.name(), &row, plan, leaf)?;
+            let certificate = certificate::make(&c.sql, c.log(), key.name(), &row, plan, leaf)?;
             let text = certificate.canonical().map_err(internal)?;
             let words = match certificate.unreachable() {
                 0 => format!("batch {}: no copy is left that is known", row.id),
@@ -187,9 +188,13 @@ impl Authority {
     fn sign_text(&self, json: &str) -> Result<String, Refusal> {
         use crate::custody::certificate::{note_text, verify};
         let text = note_text(json).map_err(internal)?;
-        let signature = self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?;
-        let note = self.log_key.note(&text, &signature);
-        verify(&note, &self.log_key).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+        let signer = std::sync::Arc::clone(&self.lock().log().signer);
+        let signature = self.token().sign(signer.id, signer.algorithm, text.as_bytes())?;
+        let note = signer.key.note(&text, &signature);
+        verify(&note, &signer.key).map_err(|e| {
+            let what = format!("the token signed wrongly with key {}: {e}", signer.id);
+            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
+        })?;
         Ok(note)
     }
 
