@@ -74,7 +74,10 @@ impl Authority {
                     let catalogue = self.lock();
                     let row = BatchRow::find(catalogue.sql(), request)?;
                     row.planned(catalogue.sql(), catalogue.log())?;
-                    check_no_rotation(catalogue.sql())?;
+                    // One that is begun has a rotation of its own.
+                    if row.state == BatchState::Asked {
+                        check_no_rotation(catalogue.sql())?;
+                    }
                     row
                 };
                 if row.state != BatchState::Asked {
