@@ -8,7 +8,10 @@ use crate::authority::dual::tenant_name;
 use crate::authority::label::DEFAULT_POOL;
 use crate::catalogue::PoolRow;
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
-use crate::protocol::{AnchorRequest, AuditRequest, ControlRequest, ExportOrder, ExportScope, KeysRequest, Refusal, Role, Scope};
+use crate::protocol::{
+    AnchorRequest, AuditRequest, ControlRequest, DestructionRequest, ExportOrder, ExportScope, KeysRequest, Refusal, Role,
+    Scope,
+};
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
 const ADMINISTRATION: Need = Need::OneOf(&[Administrator]);
@@ -33,7 +36,8 @@ impl Authority {
             Q::Checkpoint => everywhere(Need::OneOf(&[Auditor, Administrator])),
             Q::Dual { .. } => everywhere(Need::Nothing),
             Q::Keys { request } => self.keys(request),
-            Q::Hsm { .. } | Q::Destruction { .. } => everywhere(SECURITY),
+            Q::Hsm { .. } => everywhere(SECURITY),
+            Q::Destruction { request } => everywhere(destruction(request)),
             Q::Exchange { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Backup, Recovery])),
             Q::Recovery { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Recovery])),
             Q::Backup { .. } => everywhere(Need::OneOf(&[Administrator, Backup])),
@@ -58,6 +62,20 @@ impl Authority {
         let Ok(row) = by_name(sql, volume) else { return Ok((Need::AnyRole, Scope::everywhere())) };
         let pool = PoolRow::find(sql, row.pool)?;
         Ok((need, Scope::pool(tenant_name(sql, pool.tenant)?, pool.policy.name)))
+    }
+}
+
+/// What was destroyed may be known to everybody who has a role; what is to be is for security officers.
+fn destruction(request: &DestructionRequest) -> Need {
+    use DestructionRequest as Q;
+    match request {
+        Q::ShowRotation | Q::Show { .. } | Q::List | Q::Certificate { .. } | Q::Holds => Need::AnyRole,
+        Q::Rotate { .. }
+        | Q::StopRotation { .. }
+        | Q::Plan { .. }
+        | Q::Ask { .. }
+        | Q::CarryOut { .. }
+        | Q::Hold { .. } => SECURITY,
     }
 }
 
