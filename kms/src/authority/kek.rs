@@ -12,9 +12,6 @@ use crate::pkcs11::{Token, TokenError, WrapMechanism, WrapWith};
 use crate::protocol::Refusal;
 use crate::time;
 
-const CKM_AES_KEY_WRAP: u64 = 0x2109;
-const CKM_AES_GCM: u64 = 0x1087;
-
 /// What a key-encryption key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KekPurpose {
@@ -49,17 +46,15 @@ impl Authority {
         purpose: KekPurpose,
         label: &str,
     ) -> Result<NewKek, Refusal> {
-        let in_token = self.token_by_id(token)?;
+        let (in_token, mechanism) = (self.token_by_id(token)?, self.mechanism_of(token)?);
         let id = Uuid::new_v4();
         let intent = self.lock().change(|c| {
             let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Intent).key(id).reason(label);
             open_intent(c, entry, op::KEK_CREATE, id, None)
         })?;
-        let made = kek_in_token(&in_token, id, label).map_err(Refusal::from);
+        let made = kek_in_token(&in_token, id, label, mechanism).map_err(Refusal::from);
         match made {
-            Ok((mechanism, canary, canary_sha256)) => {
-                Ok(NewKek { id, token, purpose, mechanism, canary, canary_sha256, intent })
-            }
+            Ok((canary, canary_sha256)) => Ok(NewKek { id, token, purpose, mechanism, canary, canary_sha256, intent }),
             Err(refusal) => {
                 self.lock().change(|c| {
                     c.record(Entry::new(actor, op::KEK_CREATE, Outcome::Failed).key(id).reason(&refusal.what))?;
@@ -71,27 +66,26 @@ impl Authority {
     }
 }
 
-fn kek_in_token(token: &Token, id: Uuid, label: &str) -> Result<(WrapMechanism, Vec<u8>, [u8; 32]), TokenError> {
-    let mechanisms = token.mechanisms()?;
-    let mechanism = if mechanisms.contains(&CKM_AES_KEY_WRAP) {
-        WrapMechanism::AesKeyWrap
-    } else if mechanisms.contains(&CKM_AES_GCM) {
-        WrapMechanism::AesGcm
-    } else {
-        return Err(TokenError::Unsupported { what: "AES_KEY_WRAP or AES_GCM".into() });
-    };
+fn kek_in_token(
+    token: &Token,
+    id: Uuid,
+    label: &str,
+    mechanism: WrapMechanism,
+) -> Result<(Vec<u8>, [u8; 32]), TokenError> {
     token.make_kek(id, label, mechanism)?;
     let with = WrapWith { kek: id, mechanism, aad: canary_aad(id) };
     let (canary, mut blobs) = token.make_data_key(vec![with])?;
     let blob = blobs.pop().ok_or_else(|| TokenError::WrapFault { what: "no wrapped canary".into() })?;
-    Ok((mechanism, blob, Sha256::digest(canary.expose()).into()))
+    Ok((blob, Sha256::digest(canary.expose()).into()))
 }
 
 impl NewKek {
     /// Enters the outcome and the KEK.
     pub(crate) fn keep(&self, change: &mut Change<'_>, actor: Actor) -> Result<(), Refusal> {
         let canary = Blob { kek: self.id, sha256: Hex(Sha256::digest(&self.canary).into()) };
-        let leaf = change.record(Entry::done(actor, op::KEK_CREATE).key(self.id).blobs(vec![canary]))?;
+        let digest = super::hsm::kek_digest(self.id, self.token, self.mechanism, self.canary_sha256)?;
+        let entry = Entry::done(actor, op::KEK_CREATE).key(self.id).blobs(vec![canary]).digest(digest);
+        let leaf = change.record(entry)?;
         close_intent(change, self.intent)?;
         let purpose = match self.purpose {
             KekPurpose::Catalogue => "catalogue",
@@ -109,7 +103,7 @@ impl NewKek {
                 self.canary_sha256,
                 time::now(),
                 to_db(leaf)?,
-                (!self.token.is_nil()).then(|| self.token.to_string())
+                self.token.to_string()
             ],
         )?;
         if written == 1 { Ok(()) } else { Err(internal("a key-encryption key was not kept")) }

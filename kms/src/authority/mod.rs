@@ -46,6 +46,7 @@ pub use crate::time::Clock;
 pub use admin::AuditPlan;
 pub use dual::Changed;
 pub(crate) use admin::insert_pool;
+pub(crate) use hsm::unfit;
 pub(crate) use kek::KekPurpose;
 use dual::Rights;
 use limiter::RefusalLimiter;
@@ -73,6 +74,7 @@ pub struct Authority {
     anchors: anchor::Anchors,
     catalogue: Arc<Mutex<Catalogue>>,
     tokens: hsm::Registry,
+    health: hsm::Health,
     limiter: Mutex<RefusalLimiter>,
     log_key: VerifierKey,
     signing: (Uuid, SignAlgorithm),
@@ -128,12 +130,14 @@ impl Authority {
         let token = Token::new(home.token_config(&connection, options)?);
         let mut catalogue = Catalogue::open(connection, &log_key)?;
         catalogue.set_clock(clock);
+        let tokens = hsm::Registry::open(token, catalogue.sql(), catalogue.log())?;
         let rights = Rights::load(catalogue.sql(), catalogue.log(), log_key.name())?;
         let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
             anchors: anchor::Anchors::new(policy, &catalogue)?,
             catalogue,
-            tokens: hsm::Registry::new(Uuid::nil(), token),
+            tokens,
+            health: hsm::Health::default(),
             limiter: Mutex::default(),
             log_key,
             signing: (signing_id, algorithm),
@@ -240,7 +244,13 @@ impl Authority {
 
     /// Unwraps the canary of the tenant's KEK: the only way to know that a token works.
     fn check_token(&self) -> Result<(), Refusal> {
-        let kek = KekRow::of_tenant(self.lock().sql(), DEFAULT_TENANT)?;
+        self.adopt_first()?;
+        let kek = {
+            let catalogue = self.lock();
+            let kek = KekRow::of_tenant(catalogue.sql(), DEFAULT_TENANT)?;
+            kek.confirm(catalogue.sql(), catalogue.log())?;
+            kek
+        };
         self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
         self.check_canary(&kek)
     }
@@ -268,7 +278,9 @@ impl Authority {
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
-        let token_error = self.check_token().err();
+        self.refresh_health();
+        let tokens = self.token_views()?;
+        let token_error = tokens.iter().find(|t| t.first).and_then(|t| t.error.clone());
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -284,6 +296,7 @@ impl Authority {
             checkpoint_size: log.checkpoint_size,
             volumes: crate::catalogue::from_db(volumes)?,
             log_key: self.log_key.to_string(),
+            tokens,
         })
     }
 

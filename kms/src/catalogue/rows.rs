@@ -445,6 +445,7 @@ impl GenerationRow {
             ));
         }
         let kek = KekRow::find(sql, self.kek)?;
+        kek.confirm(sql, log)?;
         Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
     }
 

@@ -170,6 +170,9 @@ pub struct Status {
     pub volumes: u64,
     /// The public key that verifies exports, as a C2SP verifier key.
     pub log_key: String,
+    /// All tokens.
+    #[serde(default)]
+    pub tokens: Vec<super::hsm::TokenView>,
 }
 
 /// A reply on the control socket.
