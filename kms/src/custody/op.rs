@@ -47,6 +47,9 @@ pub const PEER: &str = "peer";
 
 // Tokens.
 
+/// A token is tested and taken into use; `key` is its id, `digest` that of its enrolment.
+pub const TOKEN_ENROL: &str = "token.enrol";
+
 // Key life.
 
 /// The release of a data key is renewed.
