@@ -126,7 +126,7 @@ impl Verify {
     }
 }
 
-fn read_key(file: &Path) -> Result<VerifierKey, Failure> {
+pub(super) fn read_key(file: &Path) -> Result<VerifierKey, Failure> {
     let failed = |e: std::io::Error| Failure::file("reading the key", file, &e);
     let open = File::open(file).map_err(failed)?;
     let text = std::io::read_to_string(std::io::Read::take(open, LONGEST_KEY)).map_err(failed)?;

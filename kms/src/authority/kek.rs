@@ -96,13 +96,22 @@ impl NewKek {
             KekPurpose::Catalogue => "catalogue",
             KekPurpose::Medium => "medium",
         };
-        let digest = kek_digest(self.id, purpose, DEFAULT_TENANT, 1, self.mechanism, &self.canary_sha256)?;
+        // Catalogue KEKs follow one another; those of media stand side by side.
+        let epoch: i64 = match self.purpose {
+            KekPurpose::Catalogue => change.sql.query_row(
+                "SELECT coalesce(max(epoch), 0) + 1 FROM keks WHERE purpose = 'catalogue' AND tenant = ?1",
+                [DEFAULT_TENANT],
+                |r| r.get(0),
+            )?,
+            KekPurpose::Medium => 1,
+        };
+        let digest = kek_digest(self.id, purpose, DEFAULT_TENANT, epoch, self.mechanism, &self.canary_sha256)?;
         let entry = Entry::done(actor, op::KEK_CREATE).key(self.id).tenant(DEFAULT_TENANT);
         let leaf = change.record(entry.digest(digest).blobs(vec![canary]))?;
         close_intent(change, self.intent)?;
         let written = change.sql.execute(
             "INSERT INTO keks (id, purpose, tenant, epoch, mechanism, state, canary, canary_sha256, created, created_leaf,
-             token) VALUES (?1, ?2, ?3, 1, ?4, 'active', ?5, ?6, ?7, ?8, ?9)",
+             token) VALUES (?1, ?2, ?3, ?10, ?4, 'active', ?5, ?6, ?7, ?8, ?9)",
             rusqlite::params![
                 self.id.to_string(),
                 purpose,
@@ -112,9 +121,22 @@ impl NewKek {
                 self.canary_sha256,
                 time::now(),
                 to_db(leaf)?,
-                (!self.token.is_nil()).then(|| self.token.to_string())
+                (!self.token.is_nil()).then(|| self.token.to_string()),
+                epoch
             ],
         )?;
         if written == 1 { Ok(()) } else { Err(internal("a key-encryption key was not kept")) }
+    }
+}
+
+impl NewKek {
+    /// The token that holds it.
+    pub(super) fn token(&self) -> Uuid {
+        self.token
+    }
+
+    /// The entry of the intent to make it.
+    pub(super) fn intent(&self) -> u64 {
+        self.intent
     }
 }

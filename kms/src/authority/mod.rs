@@ -22,6 +22,7 @@ mod label;
 mod lease;
 mod limiter;
 mod recovery;
+mod rotate;
 mod session;
 mod stream;
 
@@ -73,6 +74,7 @@ pub struct Authority {
     catalogue: Arc<Mutex<Catalogue>>,
     tokens: hsm::Registry,
     limiter: Mutex<RefusalLimiter>,
+    work: rotate::Work,
     home: Home,
     /// The key that signs the log now; its place in the catalogue's lock would be one lock too deep for some.
     log_key: Mutex<VerifierKey>,
@@ -136,6 +138,7 @@ impl Authority {
             catalogue,
             tokens: hsm::Registry::new(Uuid::nil(), token),
             limiter: Mutex::default(),
+            work: rotate::Work::default(),
             home: home.clone(),
             log_key: Mutex::new(log_key),
             rotating: Mutex::default(),
