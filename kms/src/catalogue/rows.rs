@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use super::convert::{blob16, blob32, from_db, name, named, to_db, uuid};
 use super::log::LogState;
-use crate::custody::{Outcome, op};
+use crate::custody::{Blob, Leaf, Outcome, canonical, op};
 use crate::fault::{bad_request, damaged};
 use crate::hex::Hex;
 use crate::pkcs11::{WrapMechanism, WrapWith};
 use crate::protocol::{
     BarcodePattern, Cartridge, GenerationRef, GenerationState, GenerationView, KeyLife, KeyState, LastRecord,
-    PartitionView, PoolPolicy, Refusal, RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState, VolumeSummary,
-    VolumeView,
+    PartitionView, PoolPolicy, Refusal, RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState,
+    VolumeSummary, VolumeView,
 };
 
 #[derive(Debug, Clone)]
@@ -24,9 +24,61 @@ pub(crate) struct KekRow {
     pub(crate) mechanism: WrapMechanism,
     pub(crate) canary: Vec<u8>,
     pub(crate) canary_sha256: [u8; 32],
+    purpose: String,
+    tenant: i64,
+    epoch: i64,
+    pub(crate) created_leaf: u64,
+}
+
+/// SHA-256 of what a KEK's row says for good, as canonical JSON: the digest of the entry that created it.
+pub(crate) fn kek_digest(
+    id: Uuid,
+    purpose: &str,
+    tenant: i64,
+    epoch: i64,
+    mechanism: WrapMechanism,
+    canary_sha256: &[u8; 32],
+) -> Result<[u8; 32], Refusal> {
+    let value = serde_json::json!({
+        "canary": Hex(*canary_sha256), "epoch": epoch, "id": id, "mechanism": mechanism, "purpose": purpose, "tenant": tenant,
+    });
+    let text = canonical(&value).ok_or_else(|| damaged("a key-encryption key's row cannot be written down"))?;
+    Ok(Sha256::digest(text).into())
 }
 
 impl KekRow {
+    /// Checks the row against the custody entry that created it: mechanism, purpose, tenant, epoch and canary.
+    pub(crate) fn agrees_with(&self, leaf: &Leaf) -> Result<(), Refusal> {
+        let canary = Blob { kek: self.id, sha256: Hex(Sha256::digest(&self.canary).into()) };
+        let digest = kek_digest(self.id, &self.purpose, self.tenant, self.epoch, self.mechanism, &self.canary_sha256)?;
+        let is_it = leaf.op == op::KEK_CREATE
+            && leaf.outcome == Outcome::Done
+            && leaf.key == Some(self.id)
+            && leaf.blobs.contains(&canary)
+            // Entries of the first versions have no digest; an entry itself cannot have lost one.
+            && leaf.digest.is_none_or(|d| d.0 == digest);
+        if is_it {
+            return Ok(());
+        }
+        let what = format!(
+            "the key-encryption key {} is not the one that custody entry {} names: the catalogue was changed",
+            self.id, self.created_leaf
+        );
+        Err(Refusal::new(RefusalCode::TamperedBlob, what, "restore the catalogue from a backup, and tell the auditor"))
+    }
+
+    /// The row, after the custody entry that created it has confirmed it.
+    pub(crate) fn confirmed(self, sql: &Connection, log: &LogState) -> Result<Self, Refusal> {
+        self.agrees_with(&log.proven_leaf(sql, self.created_leaf)?)?;
+        Ok(self)
+    }
+
+    pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
+        let ids: Vec<String> =
+            sql.prepare("SELECT id FROM keks ORDER BY id")?.query_map([], |r| r.get(0))?.collect::<Result<_, _>>()?;
+        ids.iter().map(|id| Self::one(sql, "id = ?1", id)).collect()
+    }
+
     pub(crate) fn find(sql: &Connection, id: Uuid) -> Result<Self, Refusal> {
         Self::one(sql, "id = ?1", &id.to_string())
     }
@@ -36,14 +88,30 @@ impl KekRow {
     }
 
     fn one(sql: &Connection, which: &str, value: &dyn rusqlite::ToSql) -> Result<Self, Refusal> {
-        let query = format!("SELECT id, mechanism, token, canary, canary_sha256 FROM keks WHERE {which}");
-        type Raw = (String, String, Option<String>, Vec<u8>, Vec<u8>);
-        let raw = |r: &Row<'_>| -> rusqlite::Result<Raw> { Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)) };
-        let row = sql.query_row(&query, [value], raw).optional()?;
-        let (id, mechanism, token, canary, hash) =
+        let query = format!(
+            "SELECT id, mechanism, token, canary, canary_sha256, purpose, tenant, epoch, created_leaf FROM keks WHERE {which}"
+        );
+        let row = sql
+            .query_row(&query, [value], |r| {
+                let key: (String, String, Option<String>) = (r.get(0)?, r.get(1)?, r.get(2)?);
+                let canary: (Vec<u8>, Vec<u8>) = (r.get(3)?, r.get(4)?);
+                let place: (String, i64, i64, i64) = (r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?);
+                Ok((key, canary, place))
+            })
+            .optional()?;
+        let ((id, mechanism, token), (canary, hash), (purpose, tenant, epoch, leaf)) =
             row.ok_or_else(|| damaged("the catalogue lacks a key-encryption key"))?;
-        let token = token.as_deref().map(uuid).transpose()?.unwrap_or_default();
-        Ok(Self { id: uuid(&id)?, token, mechanism: named(mechanism)?, canary, canary_sha256: blob32(&hash)? })
+        Ok(Self {
+            id: uuid(&id)?,
+            token: token.as_deref().map(uuid).transpose()?.unwrap_or_default(),
+            mechanism: named(mechanism)?,
+            canary,
+            canary_sha256: blob32(&hash)?,
+            purpose,
+            tenant,
+            epoch,
+            created_leaf: from_db(leaf)?,
+        })
     }
 }
 
@@ -76,7 +144,9 @@ fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, Option<String>, String, Opt
 }
 
 impl PoolRow {
-    fn from_raw((mut row, auto_label, life, leaf): (Self, Option<String>, String, Option<i64>)) -> Result<Self, Refusal> {
+    fn from_raw(
+        (mut row, auto_label, life, leaf): (Self, Option<String>, String, Option<i64>),
+    ) -> Result<Self, Refusal> {
         row.policy.auto_label = auto_label.map(BarcodePattern::try_from).transpose().map_err(damaged)?;
         row.policy.life = serde_json::from_str(&life)
             .map_err(|e| damaged(format!("pool {}: its periods are malformed: {e}", row.policy.name)))?;
@@ -188,9 +258,12 @@ impl VolumeRow {
         Ok(())
     }
 
-    pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
-        let mut query = sql.prepare(&format!("{VOLUME} ORDER BY created, id"))?;
-        let raws: Vec<_> = query.query_map([], raw_volume)?.collect::<Result<_, _>>()?;
+    /// Volumes behind `after` (time of creation and UUID), in that order; at most `count` are looked at.
+    pub(crate) fn page(sql: &Connection, after: Option<&(String, Uuid)>, count: u32) -> Result<Vec<Self>, Refusal> {
+        let mut query =
+            sql.prepare_cached(&format!("{VOLUME} WHERE (created, id) > (?1, ?2) ORDER BY created, id LIMIT ?3"))?;
+        let (created, id) = after.map(|(t, id)| (t.clone(), id.to_string())).unwrap_or_default();
+        let raws: Vec<_> = query.query_map(params![created, id, count], raw_volume)?.collect::<Result<_, _>>()?;
         raws.into_iter().map(Self::from_raw).collect()
     }
 
@@ -425,7 +498,25 @@ impl GenerationRow {
     /// How the wrapped key is opened, after the custody entry that created it has confirmed every part of it: the blob's hash,
     /// its KEK, and the place it belongs to.
     pub(crate) fn confirmed(&self, sql: &Connection, log: &LogState) -> Result<WrapWith, Refusal> {
-        let leaf = log.proven_leaf(sql, self.created_leaf)?;
+        self.agrees_with(&log.proven_leaf(sql, self.created_leaf)?)?;
+        let kek = KekRow::find(sql, self.kek)?.confirmed(sql, log)?;
+        Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
+    }
+
+    /// Generations behind `after`, in the order of their places.
+    pub(crate) fn page(sql: &Connection, after: Option<&(String, u8, u32)>, count: u64) -> Result<Vec<Self>, Refusal> {
+        let mut query = sql.prepare_cached(&format!(
+            "{GENERATION} WHERE (volume, partition, generation) > (?1, ?2, ?3) ORDER BY volume, partition, generation LIMIT ?4"
+        ))?;
+        let (volume, partition, generation) = after.cloned().unwrap_or_default();
+        let raws: Vec<_> = query
+            .query_map(params![volume, partition, generation, to_db(count)?], raw_generation)?
+            .collect::<Result<_, _>>()?;
+        raws.into_iter().map(Self::from_raw).collect()
+    }
+
+    /// Checks the wrapped key and the place it belongs to against the custody entry that created it.
+    pub(crate) fn agrees_with(&self, leaf: &Leaf) -> Result<(), Refusal> {
         let hash = Hex(Sha256::digest(&self.wrapped).into());
         let is_it = leaf.op == op::KEY_CREATE
             && leaf.outcome == Outcome::Done
@@ -444,8 +535,7 @@ impl GenerationRow {
                 "restore the catalogue from a backup, and tell the auditor",
             ));
         }
-        let kek = KekRow::find(sql, self.kek)?;
-        Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
+        Ok(())
     }
 
     /// The sessions of this generation that may have records on the medium, by ordinal.

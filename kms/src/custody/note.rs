@@ -128,14 +128,24 @@ impl VerifierKey {
         [a, b, c, d]
     }
 
+    /// A signature as the token gives it (64 bytes), in the form that stands in notes: DER for ECDSA.
+    pub(crate) fn encoded_signature(&self, signature: &[u8]) -> Vec<u8> {
+        match (&self.key, p256::ecdsa::Signature::from_slice(signature)) {
+            (PublicKey::P256(_), Ok(signature)) => signature.to_der().as_bytes().to_vec(),
+            _ => signature.to_vec(),
+        }
+    }
+
+    /// Whether `signature`, in the form that stands in notes, is this key's over `text`.
+    pub(crate) fn verifies(&self, text: &str, signature: &[u8]) -> bool {
+        self.key.verifies(text.as_bytes(), signature)
+    }
+
     /// The note: `text` with a signature made elsewhere over it, as the token gives it (64 bytes).
     #[must_use]
     pub fn note(&self, text: &str, signature: &[u8]) -> String {
         let mut bytes = self.id().to_vec();
-        match (&self.key, p256::ecdsa::Signature::from_slice(signature)) {
-            (PublicKey::P256(_), Ok(signature)) => bytes.extend_from_slice(signature.to_der().as_bytes()),
-            _ => bytes.extend_from_slice(signature),
-        }
+        bytes.extend_from_slice(&self.encoded_signature(signature));
         format!("{text}\n\u{2014} {} {}\n", self.name, base64::encode(&bytes))
     }
 

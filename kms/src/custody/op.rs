@@ -92,6 +92,15 @@ pub const ACCESS: &str = "access";
 // Backups.
 
 // The log itself: anchors, tenants, signing key.
+
+/// A new key signs the log from here on.
+pub const LOG_KEY: &str = "log.key";
+/// A tenant is entered into the catalogue.
+pub const TENANT_CREATE: &str = "tenant.create";
+/// Size and root of a tenant's tree.
+pub const TENANT_ROOT: &str = "tenant.root";
+/// The background check of the whole catalogue found a fault; `reason` names it.
+pub const LOG_FAULT: &str = "log.fault";
 /// Which anchors there are and what depends on them, at a start that finds them changed; `digest` is that of the policy.
 pub const ANCHOR_POLICY: &str = "anchor.policy";
 /// An anchor knows another history than the catalogue has: `failed`. The same anchor agrees again: `done`.
