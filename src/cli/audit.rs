@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write, stdin, stdout};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ClientError, ControlClient};
 use sealtape_kms::custody::{
-    Anchoring, Leaf, NoteError, Outcome, VerifiedExport, VerifierKey, VerifyError, verify_export,
+    Anchoring, Leaf, NoteError, Outcome, Trust, VerifiedExport, VerifierKey, VerifyError, WitnessKey,
+    verify_export_trusting,
 };
 use sealtape_kms::protocol::CheckpointView;
 use serde_json::Value;
@@ -59,6 +61,10 @@ pub(super) struct Verify {
     /// another way than the export
     #[arg(long, value_name = "KEY|FILE")]
     key: String,
+    /// Public key of a witness whose cosignatures count (NAME+ID+KEY, type 0x04), or a file that holds it; may be given
+    /// several times. Without any an export is internally consistent only
+    #[arg(long = "witness", value_name = "KEY|FILE")]
+    witnesses: Vec<String>,
 }
 
 impl Audit {
@@ -111,22 +117,25 @@ fn export(keyd: &ControlClient, file: &Path, output: &Output) -> Result<(), Fail
 
 impl Verify {
     fn run(self, output: &Output) -> Result<(), Failure> {
-        let key = match self.key.parse::<VerifierKey>() {
+        let keys = [match self.key.parse::<VerifierKey>() {
             Ok(key) => key,
             Err(_) => read_key(Path::new(&self.key))?,
-        };
+        }];
+        let witness = |text: &String| text.parse::<WitnessKey>().or_else(|_| read_key(Path::new(text)));
+        let witnesses = self.witnesses.iter().map(witness).collect::<Result<Vec<_>, _>>()?;
+        let trust = Trust { keys: &keys, witnesses: &witnesses };
         let verified = match self.file == Path::new("-") {
-            true => verify(&mut stdin().lock(), &key, &self.file)?,
+            true => verify(&mut stdin().lock(), &trust, &self.file)?,
             false => {
                 let file = File::open(&self.file).map_err(|e| Failure::file("opening the export", &self.file, &e))?;
-                verify(&mut BufReader::new(file), &key, &self.file)?
+                verify(&mut BufReader::new(file), &trust, &self.file)?
             }
         };
         output.value(&verified, report)
     }
 }
 
-pub(super) fn read_key(file: &Path) -> Result<VerifierKey, Failure> {
+pub(super) fn read_key<K: FromStr<Err = NoteError>>(file: &Path) -> Result<K, Failure> {
     let failed = |e: std::io::Error| Failure::file("reading the key", file, &e);
     let open = File::open(file).map_err(failed)?;
     let text = std::io::read_to_string(std::io::Read::take(open, LONGEST_KEY)).map_err(failed)?;
@@ -136,8 +145,8 @@ pub(super) fn read_key(file: &Path) -> Result<VerifierKey, Failure> {
     })
 }
 
-fn verify(from: &mut impl BufRead, key: &VerifierKey, file: &Path) -> Result<VerifiedExport, Failure> {
-    verify_export(from, key).map_err(|e| match e {
+fn verify(from: &mut impl BufRead, trust: &Trust<'_>, file: &Path) -> Result<VerifiedExport, Failure> {
+    verify_export_trusting(from, trust, |_, _, _| {}).map_err(|e| match e {
         VerifyError::Read(e) => Failure::file("reading the export", file, &e),
         refused => Failure::new(
             Exit::Integrity,
@@ -148,9 +157,13 @@ fn verify(from: &mut impl BufRead, key: &VerifierKey, file: &Path) -> Result<Ver
 }
 
 fn report(verified: &VerifiedExport) -> String {
-    let standing = match verified.anchoring {
+    let standing = match &verified.anchoring {
         Anchoring::InternallyConsistentOnly => {
-            "internally consistent only: whoever holds the token's PIN could have signed another history"
+            "internally consistent only: whoever holds the token's PIN could have signed another history".to_owned()
+        }
+        Anchoring::Anchored(by) => {
+            let words = by.iter().map(|a| format!("by {} at {} up to entry {}", a.witness, a.time, a.entries.saturating_sub(1)));
+            words.collect::<Vec<_>>().join(", ")
         }
     };
     fields(&[
@@ -161,7 +174,7 @@ fn report(verified: &VerifiedExport) -> String {
         ("to", verified.last_time.clone()),
         ("root", verified.root.to_string()),
         ("checkpoints", verified.checkpoints.to_string()),
-        ("anchoring", standing.to_owned()),
+        ("anchored", standing),
         ("not checked", verified.unchecked_cosignatures.join(", ")),
     ])
 }
