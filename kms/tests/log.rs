@@ -56,9 +56,8 @@ fn corpus() -> Vec<Good> {
     let (one, two) = lived(&authority);
     let key: VerifierKey = install.report.log_key.parse().unwrap();
     let tenant = || ExportScope::Tenant("default".into());
-    let releases = || {
-        ExportScope::Selection(EntryFilter { op: Some(op::KEY_RELEASE.into()), ..EntryFilter::default() })
-    };
+    let releases =
+        || ExportScope::Selection(EntryFilter { op: Some(op::KEY_RELEASE.into()), ..EntryFilter::default() });
     let mut good = Vec::new();
     let mut add = |name, text: String, key: &VerifierKey| good.push(Good { name, text, key: key.clone() });
     add("full", export(&authority, ExportScope::Full, false), &key);
@@ -213,8 +212,7 @@ fn entries_are_found_page_by_page() {
     let install = Install::new();
     let authority = install.open();
     let (one, _) = lived(&authority);
-    let all: Vec<Leaf> =
-        authority.audit_show(Some(0), 1000).unwrap().iter().map(|l| Leaf::parse(l).unwrap()).collect();
+    let all: Vec<Leaf> = authority.audit_show(Some(0), 1000).unwrap().iter().map(|l| Leaf::parse(l).unwrap()).collect();
     let times: Vec<&str> = all.iter().map(|l| l.time.as_str()).collect();
     let middle = times[times.len() / 2].to_owned();
     let actor = all.iter().find(|l| l.op == op::KEY_RELEASE).unwrap().actor.clone();
@@ -232,10 +230,7 @@ fn entries_are_found_page_by_page() {
             EntryFilter { op: Some(op::KEY_CREATE.into()), unit: Some(UNIT.into()), ..EntryFilter::default() },
             Box::new(|l| l.op == op::KEY_CREATE),
         ),
-        (
-            EntryFilter { actor: Some(actor.clone()), ..EntryFilter::default() },
-            Box::new(move |l| l.actor == actor),
-        ),
+        (EntryFilter { actor: Some(actor.clone()), ..EntryFilter::default() }, Box::new(move |l| l.actor == actor)),
         (EntryFilter { tenant: Some("default".into()), ..EntryFilter::default() }, Box::new(|l| l.tenant.is_some())),
         (
             EntryFilter { since: Some(middle.clone()), first: Some(1), last: Some(20), ..EntryFilter::default() },

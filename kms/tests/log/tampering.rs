@@ -89,14 +89,21 @@ fn once(text: &str, other: &str, numbers: &mut Numbers) -> (&'static str, Vec<u8
             ("a member renamed", join(&lines))
         }
         10 => {
-            let words = [("done", "failed"), ("refused", "done"), ("key.", "kek."), ("selection", "tenant"), ("full", "selection")];
+            let words = [
+                ("done", "failed"),
+                ("refused", "done"),
+                ("key.", "kek."),
+                ("selection", "tenant"),
+                ("full", "selection"),
+            ];
             let (from, to) = words[numbers.below(words.len())];
             let text = String::from_utf8(lines[line].clone()).unwrap();
             lines[line] = text.replacen(from, to, 1).into_bytes();
             ("a word", join(&lines))
         }
         11 => {
-            let more = [&b"{\"end\":1}"[..], b"", b"{}", b"[]", b"null", b"{\"checkpoint\":\"\"}", b"\xff", b"1e5", b"[[[["];
+            let more =
+                [&b"{\"end\":1}"[..], b"", b"{}", b"[]", b"null", b"{\"checkpoint\":\"\"}", b"\xff", b"1e5", b"[[[["];
             lines.insert(line, more[numbers.below(more.len())].to_vec());
             ("a line put in", join(&lines))
         }
