@@ -289,7 +289,6 @@ impl Authority {
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
-        let token_error = self.check_token().err();
         let anchoring = self.anchored_at_all().then(|| self.anchoring()).transpose()?;
         self.refresh_health();
         let tokens = self.token_views()?;
