@@ -202,6 +202,8 @@ impl Server {
         }
         let housekeeping = Arc::clone(&shared);
         threads.push(spawn("checkpoints", move || keep_checkpoints(&housekeeping))?);
+        let daily = Arc::clone(&shared);
+        threads.push(spawn("key-life", move || tell_of_key_ends(&daily))?);
         Ok(Self { shared, threads })
     }
 
@@ -521,6 +523,20 @@ fn export(authority: &Authority, actor: Actor, stream: &UnixStream) -> io::Resul
         }
     }
     send(stream, &ControlReply::Exported(plan.checkpoint), None)
+}
+
+/// Once a day, and at the start, the journal is told which keys come to the end of a period.
+fn tell_of_key_ends(shared: &Shared) {
+    let mut next = Instant::now();
+    while !shared.stopping() {
+        if Instant::now() >= next {
+            next = Instant::now() + Duration::from_secs(86_400);
+            if let Err(e) = shared.authority.tell_of_key_ends() {
+                tracing::error!("it cannot be told which keys come to the end of their periods: {e}");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+    }
 }
 
 /// Signs checkpoints: not one per leaf, since a signature in an HSM takes its time, but never long after one.

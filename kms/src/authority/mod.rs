@@ -269,6 +269,7 @@ impl Authority {
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
         let token_error = self.check_token().err();
+        let key_life = self.key_life_summary()?;
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -284,6 +285,7 @@ impl Authority {
             checkpoint_size: log.checkpoint_size,
             volumes: crate::catalogue::from_db(volumes)?,
             log_key: self.log_key.to_string(),
+            key_life,
         })
     }
 

@@ -9,7 +9,7 @@ use super::destruction::{DestructionReply, DestructionRequest};
 use super::dual::{DualReply, DualRequest};
 use super::exchange::{ExchangeReply, ExchangeRequest};
 use super::hsm::{HsmReply, HsmRequest};
-use super::keys::{KeysReply, KeysRequest};
+use super::keys::{KeyLifeSummary, KeysReply, KeysRequest};
 use super::recovery::{RecoveryReply, RecoveryRequest};
 use super::refusal::Refusal;
 use super::types::{CheckpointView, PoolPolicy, VolumeState, VolumeSummary, VolumeView};
@@ -170,6 +170,9 @@ pub struct Status {
     pub volumes: u64,
     /// The public key that verifies exports, as a C2SP verifier key.
     pub log_key: String,
+    /// Ends of keys that come near.
+    #[serde(default)]
+    pub key_life: KeyLifeSummary,
 }
 
 /// A reply on the control socket.
