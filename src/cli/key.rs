@@ -96,7 +96,9 @@ impl Key {
                 request(&keyd, output, KeysRequest::Rescue { volume, hours, reason })
             }
             Self::CarryOut { request } => match keyd.keys(KeysRequest::CarryOut { request })? {
-                KeysReply::CarriedOut { entry } => output.value(&entry, |entry| format!("done, custody entry {entry}\n")),
+                KeysReply::CarriedOut { entry } => {
+                    output.value(&entry, |entry| format!("done, custody entry {entry}\n"))
+                }
                 _ => Err(unexpected()),
             },
         }
@@ -107,10 +109,7 @@ impl Key {
 fn request(keyd: &ControlClient, output: &Output, request: KeysRequest) -> Result<(), Failure> {
     let KeysReply::Request(view) = keyd.keys(request)? else { return Err(unexpected()) };
     output.value(&*view, |view| {
-        fields(&[
-            ("request", view.request.to_string()),
-            ("then", format!("sealtape key carry-out {}", view.request)),
-        ])
+        fields(&[("request", view.request.to_string()), ("then", format!("sealtape key carry-out {}", view.request))])
     })
 }
 

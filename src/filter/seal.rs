@@ -187,7 +187,8 @@ fn write(
     for outcome in ordered {
         // The thread that seals sends once; without it the process is going down.
         let Ok(outcome) = outcome.recv() else { break };
-        let record = outcome.map_err(|unsealable| FilterError::Head(format!("a record of {} bytes", unsealable.plain_len())))?;
+        let record =
+            outcome.map_err(|unsealable| FilterError::Head(format!("a record of {} bytes", unsealable.plain_len())))?;
         output.write_all(record.bytes()).map_err(FilterError::Write)?;
         written.stream_bytes += record.bytes().len() as u64;
         written.last_tag = record.mark().tag;

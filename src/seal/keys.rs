@@ -261,8 +261,7 @@ mod tests {
     use super::*;
 
     fn keys() -> GenerationKeys {
-        let scope =
-            GenerationScope { volume: Uuid::nil(), partition: 0, generation: 1, suite: Suite::AES_256_GCM_SIV };
+        let scope = GenerationScope { volume: Uuid::nil(), partition: 0, generation: 1, suite: Suite::AES_256_GCM_SIV };
         GenerationKeys::new(DataKey::copy_from(&[7; 32]).unwrap(), scope)
     }
 

@@ -271,7 +271,8 @@ impl Guarded {
                 let mut held = lock(&self.held);
                 let Some(key) = held.keys.iter_mut().find(|key| same(key)) else { return };
                 key.lease = seconds.map(|seconds| Lease::new(seconds, asked));
-                let opens_only = key.end.upgrade().filter(|end| rights == Rights::OpenOnly && end.sealing_ended().is_none());
+                let opens_only =
+                    key.end.upgrade().filter(|end| rights == Rights::OpenOnly && end.sealing_ended().is_none());
                 drop(held);
                 self.changed.notify_all();
                 if let Some(end) = opens_only {

@@ -103,8 +103,7 @@ impl PartitionState {
     /// A partition whose generation was just written.
     pub fn new_generation(new: NewGeneration) -> Self {
         let sessions = Some(SessionMap::default());
-        let generation =
-            Generation {
+        let generation = Generation {
             keys: ReleasedKeys::Seals(new.keys),
             key_id: new.key_id,
             policy: new.policy,

@@ -90,4 +90,3 @@ pub(crate) fn found_in_memory(pid: i32, secret: &[u8]) -> Vec<String> {
     assert!(readable > 1 << 20, "{readable} bytes of memory could be read");
     found
 }
-

@@ -44,7 +44,9 @@ pub(in crate::authority) fn rescued_until(
     if entered {
         return Ok(Some(until));
     }
-    Err(damaged(format!("no custody entry permits volume {volume} to be read until {until}: the catalogue was changed")))
+    Err(damaged(format!(
+        "no custody entry permits volume {volume} to be read until {until}: the catalogue was changed"
+    )))
 }
 
 fn standing(c: &Change<'_>, volume: &VolumeRow) -> Result<Vec<GenerationRow>, Refusal> {

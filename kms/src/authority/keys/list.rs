@@ -8,7 +8,7 @@ use super::super::admin::by_name;
 use crate::catalogue::{from_db, named, uuid};
 use crate::fault::internal;
 use crate::protocol::{
-    CompromiseView, GenerationRef, KekView, KeyFilter, KeyLifeSummary, KeyState, DataKeyView, Refusal, Rights,
+    CompromiseView, DataKeyView, GenerationRef, KekView, KeyFilter, KeyLifeSummary, KeyState, Refusal, Rights,
 };
 use crate::time;
 

@@ -40,12 +40,9 @@ impl Authority {
                 self.set_pool(actor, &policy)?;
                 KeysReply::Done
             }
-            Q::Extend { volumes, open_until, reason } => KeysReply::Request(Box::new(self.request_extension(
-                actor,
-                &volumes,
-                &open_until,
-                reason.as_deref(),
-            )?)),
+            Q::Extend { volumes, open_until, reason } => {
+                KeysReply::Request(Box::new(self.request_extension(actor, &volumes, &open_until, reason.as_deref())?))
+            }
             Q::Rescue { volume, hours, reason } => {
                 KeysReply::Request(Box::new(self.request_rescue(actor, &volume, hours, reason.as_deref())?))
             }
