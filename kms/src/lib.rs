@@ -31,6 +31,7 @@ mod keystate;
 pub mod offline;
 pub mod pkcs11;
 pub mod protocol;
+pub mod recovery;
 pub mod secret;
 pub mod server;
 mod sys;
