@@ -15,7 +15,9 @@ const LONG_FILE: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("sealtape", &["sealtape-drivers", "sealtape-kms"]),
     ("sealtape-drivers", &[]),
-    ("sealtape-kms", &[]),
+    // For its tests only.
+    ("sealtape-kms", &["sealtape-pkcs11-shim"]),
+    ("sealtape-pkcs11-shim", &[]),
     ("sealtape-hwtest", &["sealtape", "sealtape-drivers", "sealtape-kms", "sealtape-uml-xstate"]),
     ("sealtape-uml-xstate", &[]),
     ("xtask", &[]),

@@ -49,6 +49,38 @@ fn keys_are_made_wrapped_and_unwrapped_both_ways() {
 }
 
 #[test]
+fn a_key_goes_from_one_kek_to_another_and_to_another_token() {
+    let soft = SoftToken::new();
+    let token = soft.token();
+    let (a, b, c) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    token.make_kek(a, "a", WrapMechanism::AesKeyWrap).unwrap();
+    token.make_kek(b, "b", WrapMechanism::AesKeyWrap).unwrap();
+    token.make_kek(c, "c", WrapMechanism::AesGcm).unwrap();
+    let all = [
+        with(a, WrapMechanism::AesKeyWrap, b""),
+        with(b, WrapMechanism::AesKeyWrap, b""),
+        with(c, WrapMechanism::AesGcm, b"place"),
+    ];
+    let (key, blobs) = token.make_data_key(all.to_vec()).unwrap();
+    for (from, blob) in all.iter().zip(&blobs) {
+        for to in &all {
+            let again = token.rewrap(from, blob, to).unwrap();
+            assert!(token.unwrap(to, &again).unwrap().ct_eq(&key));
+        }
+        let mut bad = blob.clone();
+        bad[20] ^= 1;
+        token.rewrap(from, &bad, &all[0]).expect_err("a damaged blob");
+    }
+    let other_soft = SoftToken::new();
+    let other = other_soft.token();
+    let there = with(Uuid::new_v4(), WrapMechanism::AesKeyWrap, b"");
+    other.make_kek(there.kek, "there", WrapMechanism::AesKeyWrap).unwrap();
+    let moved = other.wrap(&key, vec![there.clone()]).unwrap();
+    assert!(other.unwrap(&there, &moved[0]).unwrap().ct_eq(&key));
+    assert!(token.unwrap(&there, &moved[0]).is_err());
+}
+
+#[test]
 fn signatures_verify_outside() {
     let soft = SoftToken::new();
     let token = soft.token();

@@ -185,7 +185,7 @@ impl Authority {
     /// When the log cannot be written or the latch cannot be removed.
     pub fn clear_pin_latch(&self, actor: Actor) -> Result<(), Refusal> {
         self.lock().change(|c| c.record(Entry::done(actor, op::PIN_UNLATCH)))?;
-        self.token.clear_latch().map_err(|e| {
+        self.token().clear_latch().map_err(|e| {
             Refusal::new(
                 RefusalCode::Internal,
                 format!("the PIN latch cannot be removed: {e}"),

@@ -159,7 +159,7 @@ impl Authority {
     pub(super) fn make_planned(&self, actor: Actor, planned: &Planned) -> Result<(DataKey, Vec<Vec<u8>>), Refusal> {
         let keks = std::iter::once(&planned.catalogue_kek).chain(&planned.medium_kek);
         let wraps = keks.map(|k| WrapWith { kek: k.id, mechanism: k.mechanism, aad: wrap_aad(planned.at) }).collect();
-        self.token.make_data_key(wraps).map_err(|e| self.plan_failed(actor, planned, e.into()))
+        self.make_data_key(wraps).map_err(|e| self.plan_failed(actor, planned, e))
     }
 
     /// Enters the failure as the outcome of the intent. If even that cannot be entered, the intent stays open and is closed as
@@ -289,7 +289,7 @@ impl Authority {
             let with = row.confirmed(catalogue.sql(), catalogue.log())?;
             (row, with)
         };
-        let key = self.token.unwrap(&with, &row.wrapped)?;
+        let key = self.unwrap_in_token(&with, &row.wrapped)?;
         let loaded = self.lock().change(|c| {
             let pool = rules(&c.sql)?;
             let row = releasable(&c.sql, at)?;

@@ -8,7 +8,7 @@ use crate::catalogue::{Actor, Change, Entry, name, to_db};
 use crate::custody::{Blob, Outcome, op};
 use crate::fault::internal;
 use crate::hex::Hex;
-use crate::pkcs11::{TokenError, WrapMechanism, WrapWith};
+use crate::pkcs11::{Token, TokenError, WrapMechanism, WrapWith};
 use crate::protocol::Refusal;
 use crate::time;
 
@@ -27,6 +27,7 @@ pub(crate) enum KekPurpose {
 /// A key-encryption key that stands in the token and not yet in the catalogue.
 pub(crate) struct NewKek {
     pub(crate) id: Uuid,
+    token: Uuid,
     purpose: KekPurpose,
     mechanism: WrapMechanism,
     canary: Vec<u8>,
@@ -35,17 +36,29 @@ pub(crate) struct NewKek {
 }
 
 impl Authority {
-    /// Makes a KEK with a canary, the intent entered before; [`NewKek::keep`] enters the outcome.
+    /// Makes a KEK in the first token; as [`Authority::make_kek_in`].
     pub(crate) fn make_kek(&self, actor: Actor, purpose: KekPurpose, label: &str) -> Result<NewKek, Refusal> {
+        self.make_kek_in(self.first_token(), actor, purpose, label)
+    }
+
+    /// Makes a KEK with a canary in `token`, the intent entered before; [`NewKek::keep`] enters the outcome.
+    pub(crate) fn make_kek_in(
+        &self,
+        token: Uuid,
+        actor: Actor,
+        purpose: KekPurpose,
+        label: &str,
+    ) -> Result<NewKek, Refusal> {
+        let in_token = self.token_by_id(token)?;
         let id = Uuid::new_v4();
         let intent = self.lock().change(|c| {
             let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Intent).key(id).reason(label);
             open_intent(c, entry, op::KEK_CREATE, id, None)
         })?;
-        let made = self.kek_in_token(id, label).map_err(Refusal::from);
+        let made = kek_in_token(&in_token, id, label).map_err(Refusal::from);
         match made {
             Ok((mechanism, canary, canary_sha256)) => {
-                Ok(NewKek { id, purpose, mechanism, canary, canary_sha256, intent })
+                Ok(NewKek { id, token, purpose, mechanism, canary, canary_sha256, intent })
             }
             Err(refusal) => {
                 self.lock().change(|c| {
@@ -56,22 +69,22 @@ impl Authority {
             }
         }
     }
+}
 
-    fn kek_in_token(&self, id: Uuid, label: &str) -> Result<(WrapMechanism, Vec<u8>, [u8; 32]), TokenError> {
-        let mechanisms = self.token.mechanisms()?;
-        let mechanism = if mechanisms.contains(&CKM_AES_KEY_WRAP) {
-            WrapMechanism::AesKeyWrap
-        } else if mechanisms.contains(&CKM_AES_GCM) {
-            WrapMechanism::AesGcm
-        } else {
-            return Err(TokenError::Unsupported { what: "AES_KEY_WRAP or AES_GCM".into() });
-        };
-        self.token.make_kek(id, label, mechanism)?;
-        let with = WrapWith { kek: id, mechanism, aad: canary_aad(id) };
-        let (canary, mut blobs) = self.token.make_data_key(vec![with])?;
-        let blob = blobs.pop().ok_or_else(|| TokenError::WrapFault { what: "no wrapped canary".into() })?;
-        Ok((mechanism, blob, Sha256::digest(canary.expose()).into()))
-    }
+fn kek_in_token(token: &Token, id: Uuid, label: &str) -> Result<(WrapMechanism, Vec<u8>, [u8; 32]), TokenError> {
+    let mechanisms = token.mechanisms()?;
+    let mechanism = if mechanisms.contains(&CKM_AES_KEY_WRAP) {
+        WrapMechanism::AesKeyWrap
+    } else if mechanisms.contains(&CKM_AES_GCM) {
+        WrapMechanism::AesGcm
+    } else {
+        return Err(TokenError::Unsupported { what: "AES_KEY_WRAP or AES_GCM".into() });
+    };
+    token.make_kek(id, label, mechanism)?;
+    let with = WrapWith { kek: id, mechanism, aad: canary_aad(id) };
+    let (canary, mut blobs) = token.make_data_key(vec![with])?;
+    let blob = blobs.pop().ok_or_else(|| TokenError::WrapFault { what: "no wrapped canary".into() })?;
+    Ok((mechanism, blob, Sha256::digest(canary.expose()).into()))
 }
 
 impl NewKek {
@@ -85,8 +98,8 @@ impl NewKek {
             KekPurpose::Medium => "medium",
         };
         let written = change.sql.execute(
-            "INSERT INTO keks (id, purpose, tenant, epoch, mechanism, state, canary, canary_sha256, created, created_leaf)
-             VALUES (?1, ?2, ?3, 1, ?4, 'active', ?5, ?6, ?7, ?8)",
+            "INSERT INTO keks (id, purpose, tenant, epoch, mechanism, state, canary, canary_sha256, created, created_leaf,
+             token) VALUES (?1, ?2, ?3, 1, ?4, 'active', ?5, ?6, ?7, ?8, ?9)",
             rusqlite::params![
                 self.id.to_string(),
                 purpose,
@@ -95,7 +108,8 @@ impl NewKek {
                 self.canary,
                 self.canary_sha256,
                 time::now(),
-                to_db(leaf)?
+                to_db(leaf)?,
+                (!self.token.is_nil()).then(|| self.token.to_string())
             ],
         )?;
         if written == 1 { Ok(()) } else { Err(internal("a key-encryption key was not kept")) }

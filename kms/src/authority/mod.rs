@@ -66,7 +66,7 @@ fn canary_aad(kek: Uuid) -> HexBytes {
 #[derive(Debug)]
 pub struct Authority {
     catalogue: Mutex<Catalogue>,
-    token: Token,
+    tokens: hsm::Registry,
     limiter: Mutex<RefusalLimiter>,
     log_key: VerifierKey,
     signing: (Uuid, SignAlgorithm),
@@ -116,7 +116,7 @@ impl Authority {
         let catalogue = Catalogue::open(connection, &log_key)?;
         Ok(Self {
             catalogue: Mutex::new(catalogue),
-            token,
+            tokens: hsm::Registry::new(Uuid::nil(), token),
             limiter: Mutex::default(),
             log_key,
             signing: (signing_id, algorithm),
@@ -127,12 +127,6 @@ impl Authority {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Catalogue> {
         // A panic inside a transaction rolls it back, so the state behind a poisoned lock is whole.
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The token.
-    #[must_use]
-    pub fn token(&self) -> &Token {
-        &self.token
     }
 
     /// The public key that verifies checkpoints and exports.
@@ -210,9 +204,9 @@ impl Authority {
     /// Unwraps the canary of the tenant's KEK: the only way to know that a token works.
     fn check_token(&self) -> Result<(), Refusal> {
         let kek = KekRow::of_tenant(self.lock().sql(), DEFAULT_TENANT)?;
-        self.token.check_kek(kek.id, kek.mechanism)?;
+        self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
         let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
-        let canary = self.token.unwrap(&with, &kek.canary)?;
+        let canary = self.unwrap_in_token(&with, &kek.canary)?;
         if <[u8; 32]>::from(Sha256::digest(canary.expose())) == kek.canary_sha256 {
             Ok(())
         } else {
@@ -234,11 +228,11 @@ impl Authority {
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
         Ok(Status {
-            token_uri: self.token.uri().to_string(),
+            token_uri: self.token().uri().to_string(),
             token_ok: token_error.is_none(),
             token_error,
-            pin_latched: self.token.latch().is_set(),
-            worker_starts: self.token.worker().0,
+            pin_latched: self.token().latch().is_set(),
+            worker_starts: self.token().worker().0,
             log_origin: self.log_key.name().to_owned(),
             log_size: log.edge.size(),
             log_root: Hex(log.edge.root()),
@@ -266,7 +260,7 @@ impl Authority {
             return Ok(view(note));
         }
         let text = checkpoint.to_text();
-        let signature = self.token.sign(self.signing.0, self.signing.1, text.as_bytes())?;
+        let signature = self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?;
         let note = self.log_key.note(&text, &signature);
         // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
         self.log_key.open(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;

@@ -19,6 +19,8 @@ use crate::protocol::{
 #[derive(Debug, Clone)]
 pub(crate) struct KekRow {
     pub(crate) id: Uuid,
+    /// The token that holds it; nil for the first one of a catalogue from before tokens were enrolled.
+    pub(crate) token: Uuid,
     pub(crate) mechanism: WrapMechanism,
     pub(crate) canary: Vec<u8>,
     pub(crate) canary_sha256: [u8; 32],
@@ -34,14 +36,14 @@ impl KekRow {
     }
 
     fn one(sql: &Connection, which: &str, value: &dyn rusqlite::ToSql) -> Result<Self, Refusal> {
-        let query = format!("SELECT id, mechanism, canary, canary_sha256 FROM keks WHERE {which}");
-        let row = sql
-            .query_row(&query, [value], |r| {
-                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, Vec<u8>>(2)?, r.get::<_, Vec<u8>>(3)?))
-            })
-            .optional()?;
-        let (id, mechanism, canary, hash) = row.ok_or_else(|| damaged("the catalogue lacks a key-encryption key"))?;
-        Ok(Self { id: uuid(&id)?, mechanism: named(mechanism)?, canary, canary_sha256: blob32(&hash)? })
+        let query = format!("SELECT id, mechanism, token, canary, canary_sha256 FROM keks WHERE {which}");
+        type Raw = (String, String, Option<String>, Vec<u8>, Vec<u8>);
+        let raw = |r: &Row<'_>| -> rusqlite::Result<Raw> { Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)) };
+        let row = sql.query_row(&query, [value], raw).optional()?;
+        let (id, mechanism, token, canary, hash) =
+            row.ok_or_else(|| damaged("the catalogue lacks a key-encryption key"))?;
+        let token = token.as_deref().map(uuid).transpose()?.unwrap_or_default();
+        Ok(Self { id: uuid(&id)?, token, mechanism: named(mechanism)?, canary, canary_sha256: blob32(&hash)? })
     }
 }
 

@@ -77,7 +77,7 @@ impl PublicKey {
     }
 }
 
-fn name_ok(name: &str) -> bool {
+pub(super) fn name_ok(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
 }
 
@@ -144,6 +144,51 @@ impl VerifierKey {
     /// # Errors
     /// [`NoteError`]
     pub fn open(&self, note: &str) -> Result<(Checkpoint, NoteSignatures), NoteError> {
+        let note = Note::parse(note)?;
+        let id = self.id();
+        let signature = note.signature_of(&self.name, id)?;
+        if !self.key.verifies(note.text.as_bytes(), signature) {
+            return Err(NoteError::Signature(self.name.clone()));
+        }
+        let others = note.signatures.iter().filter(|s| s.name != self.name || s.id != id);
+        let others = others.map(|s| s.name.to_owned()).collect();
+        Ok((Checkpoint::from_text(note.text)?, NoteSignatures { others }))
+    }
+}
+
+impl VerifierKey {
+    /// The note with this key's own signature line alone.
+    ///
+    /// # Errors
+    /// [`NoteError`]
+    pub fn only_own(&self, note: &str) -> Result<String, NoteError> {
+        let parsed = Note::parse(note)?;
+        Ok(format!("{}\n{}\n", parsed.text, parsed.line_of(&self.name, self.id())?))
+    }
+}
+
+/// Longest note: room for several signatures of post-quantum size.
+const MAX_NOTE: usize = 64 * 1024;
+
+/// A note taken apart; nothing is verified.
+pub(super) struct Note<'a> {
+    /// What is signed, its last newline included.
+    pub(super) text: &'a str,
+    signatures: Vec<NoteSignature<'a>>,
+}
+
+struct NoteSignature<'a> {
+    name: &'a str,
+    id: [u8; 4],
+    signature: Vec<u8>,
+    line: &'a str,
+}
+
+impl<'a> Note<'a> {
+    pub(super) fn parse(note: &'a str) -> Result<Self, NoteError> {
+        if note.len() > MAX_NOTE {
+            return Err(NoteError::Form("it is too long"));
+        }
         if note.chars().any(|c| c.is_control() && c != '\n') {
             return Err(NoteError::Form("it holds control characters"));
         }
@@ -151,30 +196,36 @@ impl VerifierKey {
         let (text, rest) = note.split_at(split + 1);
         let lines = rest.strip_prefix('\n').and_then(|r| r.strip_suffix('\n'));
         let lines = lines.ok_or(NoteError::Form("the last line does not end"))?;
-        let mut mine = None;
-        let mut others = Vec::new();
-        for line in lines.split('\n') {
-            let (name, signature) = line
-                .strip_prefix("\u{2014} ")
-                .and_then(|l| l.split_once(' '))
-                .ok_or(NoteError::Form("a signature line is malformed"))?;
-            let bytes = base64::decode(signature).filter(|b| b.len() > 4 && name_ok(name));
-            let bytes = bytes.ok_or(NoteError::Form("a signature line is malformed"))?;
-            match bytes.split_first_chunk::<4>() {
-                Some((id, signature)) if name == self.name && *id == self.id() => {
-                    if mine.replace(signature.to_vec()).is_some() {
-                        return Err(NoteError::Form("two signatures by one key"));
-                    }
-                }
-                _ => others.push(name.to_owned()),
-            }
-        }
-        let signature = mine.ok_or_else(|| NoteError::Unsigned(self.name.clone()))?;
-        if !self.key.verifies(text.as_bytes(), &signature) {
-            return Err(NoteError::Signature(self.name.clone()));
-        }
-        Ok((Checkpoint::from_text(text)?, NoteSignatures { others }))
+        let signatures = lines.split('\n').map(signature_line).collect::<Option<_>>();
+        let signatures = signatures.ok_or(NoteError::Form("a signature line is malformed"))?;
+        Ok(Self { text, signatures })
     }
+
+    /// The one signature by the key of this name and id.
+    pub(super) fn signature_of(&self, name: &str, id: [u8; 4]) -> Result<&[u8], NoteError> {
+        Ok(&self.one(name, id)?.signature)
+    }
+
+    /// The line of the one signature by the key of this name and id, without its newline.
+    pub(super) fn line_of(&self, name: &str, id: [u8; 4]) -> Result<&'a str, NoteError> {
+        Ok(self.one(name, id)?.line)
+    }
+
+    fn one(&self, name: &str, id: [u8; 4]) -> Result<&NoteSignature<'a>, NoteError> {
+        let mut mine = self.signatures.iter().filter(|s| s.name == name && s.id == id);
+        let first = mine.next().ok_or_else(|| NoteError::Unsigned(name.to_owned()))?;
+        match mine.next() {
+            None => Ok(first),
+            Some(_) => Err(NoteError::Form("two signatures by one key")),
+        }
+    }
+}
+
+fn signature_line(line: &str) -> Option<NoteSignature<'_>> {
+    let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    let bytes = base64::decode(signature).filter(|b| b.len() > 4 && name_ok(name))?;
+    let (id, signature) = bytes.split_first_chunk::<4>()?;
+    Some(NoteSignature { name, id: *id, signature: signature.to_vec(), line })
 }
 
 /// What else stands under a note.
@@ -221,7 +272,15 @@ impl Checkpoint {
         format!("{}\n{}\n{}\n", self.origin, self.size, base64::encode(&self.root))
     }
 
-    fn from_text(text: &str) -> Result<Self, NoteError> {
+    /// What a note claims, without verifying any signature.
+    ///
+    /// # Errors
+    /// [`NoteError::Form`]
+    pub fn claimed_by(note: &str) -> Result<Self, NoteError> {
+        Self::from_text(Note::parse(note)?.text)
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<Self, NoteError> {
         let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(NoteError::Form("origin, size and root are not all there"));

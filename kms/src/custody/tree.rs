@@ -1,6 +1,10 @@
-//! The Merkle tree of RFC 6962 section 2: hashes, the right edge for appending in O(log n), and audit paths.
+//! The Merkle tree of RFC 6962 section 2: hashes, the right edge for appending in O(log n), audit paths, and consistency proofs.
+
+mod consistency;
 
 use sha2::{Digest, Sha256};
+
+pub use consistency::{consistency_path, verify_consistency};
 
 /// A hash of the tree.
 pub type Hash = [u8; 32];
@@ -152,7 +156,7 @@ mod tests {
     use crate::hex::Hex;
 
     /// Inputs and roots of the reference implementation of RFC 6962 (certificate-transparency, merkletree tests).
-    const LEAVES: [&str; 8] =
+    pub(super) const LEAVES: [&str; 8] =
         ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
     const ROOTS: [&str; 8] = [
         "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",

@@ -18,7 +18,7 @@ use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::error::TokenError;
 use super::sys::RawModule;
@@ -416,11 +416,58 @@ impl Module {
         ];
         let object = self.work()?.generate_key(&Mechanism::AesKeyGen, &template)?;
         let made = self.read_value(object).and_then(|key| {
-            let blobs = wraps.iter().map(|with| self.wrap_and_verify(with, object, &key)).collect::<Result<_, _>>()?;
+            let blobs =
+                wraps.iter().map(|with| self.wrap_and_verify(with, Some(object), &key)).collect::<Result<_, _>>()?;
             Ok((key, blobs))
         });
         self.discard(object);
         made
+    }
+
+    /// Wraps a data key that comes from elsewhere, from another token say; each copy is unwrapped to see that it is the same key.
+    pub(super) fn wrap(&mut self, key: &DataKey, wraps: &[WrapWith]) -> Result<Vec<HexBytes>, Fault> {
+        let needs_object = wraps.iter().any(|with| with.mechanism == WrapMechanism::AesKeyWrap);
+        let object = needs_object.then(|| self.import(key)).transpose()?;
+        let made = wraps.iter().map(|with| self.wrap_and_verify(with, object, key)).collect();
+        if let Some(object) = object {
+            self.discard(object);
+        }
+        made
+    }
+
+    /// Wraps what `blob` holds under another KEK of this token. The key does not leave this process.
+    pub(super) fn rewrap(&mut self, from: &WrapWith, blob: &[u8], to: &WrapWith) -> Result<HexBytes, Fault> {
+        if blob.len() != from.mechanism.blob_len() {
+            return Err(TokenError::TamperedBlob { kek: from.kek }.into());
+        }
+        if from.mechanism == WrapMechanism::AesGcm {
+            let key = self.decrypt_key(from, blob)?;
+            let blobs = self.wrap(&key, std::slice::from_ref(to))?;
+            return blobs.into_iter().next().ok_or_else(|| TokenError::WrapFault { what: "nothing".into() }.into());
+        }
+        // The unwrapped object is wrapped again: a token that takes no keys in the clear serves too.
+        let object = self.unwrap_object(from.kek, blob)?;
+        let made = self.read_value(object).and_then(|key| self.wrap_and_verify(to, Some(object), &key));
+        self.discard(object);
+        made
+    }
+
+    /// A session object with a known value.
+    fn import(&mut self, key: &DataKey) -> Result<ObjectHandle, Fault> {
+        let mut template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(false),
+            Attribute::Private(true),
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+            Attribute::Value(key.expose().to_vec()),
+        ];
+        let object = self.work()?.create_object(&template);
+        if let Some(Attribute::Value(value)) = template.last_mut() {
+            value.zeroize();
+        }
+        Ok(object?)
     }
 
     fn read_value(&mut self, object: ObjectHandle) -> Result<DataKey, Fault> {
@@ -439,10 +486,19 @@ impl Module {
         }
     }
 
-    fn wrap_and_verify(&mut self, with: &WrapWith, object: ObjectHandle, key: &DataKey) -> Result<HexBytes, Fault> {
+    /// `object` is the key in the token; a mechanism that wraps needs it, one that encrypts does not.
+    fn wrap_and_verify(
+        &mut self,
+        with: &WrapWith,
+        object: Option<ObjectHandle>,
+        key: &DataKey,
+    ) -> Result<HexBytes, Fault> {
         let (session, kek) = self.key(with.kek, ObjectClass::SECRET_KEY)?;
         let blob = match with.mechanism {
-            WrapMechanism::AesKeyWrap => session.wrap_key(&Mechanism::AesKeyWrap, kek, object)?,
+            WrapMechanism::AesKeyWrap => {
+                let object = object.ok_or(RvError::KeyHandleInvalid).map_err(rv)?;
+                session.wrap_key(&Mechanism::AesKeyWrap, kek, object)?
+            }
             WrapMechanism::AesGcm => {
                 let mut nonce = [0u8; 12];
                 getrandom::fill(&mut nonce).map_err(|e| TokenError::Worker { what: e.to_string() })?;
@@ -474,6 +530,13 @@ impl Module {
     }
 
     fn unwrap_key(&mut self, kek: Uuid, blob: &[u8]) -> Result<DataKey, Fault> {
+        let object = self.unwrap_object(kek, blob)?;
+        let value = self.read_value(object);
+        self.discard(object);
+        value
+    }
+
+    fn unwrap_object(&mut self, kek: Uuid, blob: &[u8]) -> Result<ObjectHandle, Fault> {
         let first = self.attached()?.unwrap_template;
         let other = match first {
             UnwrapTemplate::Plain => UnwrapTemplate::WithLength,
@@ -494,7 +557,7 @@ impl Module {
             }
             session.unwrap_key(&Mechanism::AesKeyWrap, key, blob, &attributes)
         };
-        let object = match attempt(first) {
+        match attempt(first) {
             Err(CkError::Pkcs11(
                 RvError::TemplateIncomplete
                 | RvError::TemplateInconsistent
@@ -504,13 +567,10 @@ impl Module {
             )) => {
                 let object = attempt(other)?;
                 self.attached()?.unwrap_template = other;
-                object
+                Ok(object)
             }
-            result => result?,
-        };
-        let value = self.read_value(object);
-        self.discard(object);
-        value
+            result => Ok(result?),
+        }
     }
 
     fn decrypt_key(&mut self, with: &WrapWith, blob: &[u8]) -> Result<DataKey, Fault> {

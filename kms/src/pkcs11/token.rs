@@ -240,7 +240,10 @@ impl Token {
     }
 
     fn call(&self, request: &Request) -> Result<(Reply, Area), TokenError> {
-        let secret = Area::empty().map_err(fault)?;
+        self.call_with(request, &Area::empty().map_err(fault)?)
+    }
+
+    fn call_with(&self, request: &Request, secret: &Area) -> Result<(Reply, Area), TokenError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut again = request.repeatable();
         loop {
@@ -248,7 +251,7 @@ impl Token {
                 self.attach(&mut state)?;
             }
             let worker = state.worker.as_mut().ok_or_else(|| fault("no worker"))?;
-            match worker.call(request, &secret, self.config.limits.call) {
+            match worker.call(request, secret, self.config.limits.call) {
                 Ok((Reply::Failed(e), _)) => return Err(self.note(&mut state, e)),
                 Ok(answer) => return Ok(answer),
                 Err(e) => {
@@ -307,6 +310,30 @@ impl Token {
     pub fn unwrap(&self, with: &WrapWith, blob: &[u8]) -> Result<DataKey, TokenError> {
         match self.call(&Request::Unwrap { with: with.clone(), blob: HexBytes(blob.to_vec()) })? {
             (Reply::Key, area) => area.to_key().map_err(fault),
+            _ => Err(fault("unexpected reply")),
+        }
+    }
+
+    /// Wraps a data key that comes from elsewhere (another token, a recovery copy); each copy is verified by unwrapping.
+    ///
+    /// # Errors
+    /// [`TokenError`]; a token that takes no keys in the clear can only encrypt ([`WrapMechanism::AesGcm`]).
+    pub fn wrap(&self, key: &DataKey, wraps: Vec<WrapWith>) -> Result<Vec<Vec<u8>>, TokenError> {
+        let count = wraps.len();
+        match self.call_with(&Request::Wrap { wraps }, &Area::key(key).map_err(fault)?)?.0 {
+            Reply::Blobs(blobs) if blobs.len() == count => Ok(blobs.into_iter().map(|b| b.0).collect()),
+            _ => Err(fault("unexpected reply")),
+        }
+    }
+
+    /// Wraps the data key in `blob` under another KEK of this token, verified by unwrapping. The key stays with the token's worker.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn rewrap(&self, from: &WrapWith, blob: &[u8], to: &WrapWith) -> Result<Vec<u8>, TokenError> {
+        let request = Request::Rewrap { from: from.clone(), blob: HexBytes(blob.to_vec()), to: to.clone() };
+        match self.call(&request)?.0 {
+            Reply::Blobs(blobs) => blobs.into_iter().next().map(|b| b.0).ok_or_else(|| fault("unexpected reply")),
             _ => Err(fault("unexpected reply")),
         }
     }

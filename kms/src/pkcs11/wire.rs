@@ -101,6 +101,15 @@ pub(crate) enum Request {
         with: WrapWith,
         blob: HexBytes,
     },
+    /// Wrap the data key in the secret area.
+    Wrap {
+        wraps: Vec<WrapWith>,
+    },
+    Rewrap {
+        from: WrapWith,
+        blob: HexBytes,
+        to: WrapWith,
+    },
     MakeSigningKey {
         id: Uuid,
         label: String,
@@ -125,6 +134,8 @@ impl Request {
             Self::CheckKek { .. } => "checking a key-encryption key",
             Self::MakeDataKey { .. } => "making a data key",
             Self::Unwrap { .. } => "unwrapping a data key",
+            Self::Wrap { .. } => "wrapping a data key",
+            Self::Rewrap { .. } => "rewrapping a data key",
             Self::MakeSigningKey { .. } => "making a signing key",
             Self::Sign { .. } => "signing",
             Self::Mechanisms => "listing mechanisms",
@@ -135,6 +146,7 @@ impl Request {
     pub(crate) fn repeatable(&self) -> bool {
         match self {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
+            Self::Wrap { .. } | Self::Rewrap { .. } => true,
             Self::CheckKek { .. } | Self::Mechanisms => true,
             Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,

@@ -111,6 +111,11 @@ fn serve(slot: &mut Option<Module>, request: &Request, area: &Area, secret: &mut
             *secret = Area::key(&key).map_err(worker_fault)?;
             Ok(Reply::Key)
         }
+        Request::Wrap { wraps } => {
+            let key = area.to_key().map_err(worker_fault)?;
+            Ok(Reply::Blobs(module.run(|m| m.wrap(&key, wraps))?))
+        }
+        Request::Rewrap { from, blob, to } => Ok(Reply::Blobs(vec![module.run(|m| m.rewrap(from, &blob.0, to))?])),
         Request::MakeSigningKey { id, label, algorithm } => {
             let key = module.make_signing_key(*id, label, *algorithm).map_err(|f| module.plain(f))?;
             Ok(Reply::PublicKey(crate::hex::HexBytes(key)))

@@ -1,5 +1,9 @@
 //! Tokens and their enrolment.
 
+mod registry;
+
+pub(crate) use registry::Registry;
+
 use super::Authority;
 use crate::catalogue::Actor;
 use crate::protocol::{HsmReply, HsmRequest, Refusal};
