@@ -23,6 +23,7 @@ mod cartridge;
 mod catalogue;
 pub mod client;
 pub mod custody;
+pub mod exchange;
 mod fault;
 mod frame;
 pub mod hex;

@@ -197,8 +197,8 @@ impl Authority {
 
 pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy, kek: Uuid) -> Result<(), Refusal> {
     c.sql.execute(
-        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label, recovery_on_medium)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             DEFAULT_TENANT,
             policy.name,
@@ -208,7 +208,8 @@ pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy,
             policy.label_on_medium,
             policy.barcode_on_medium,
             kek.to_string(),
-            policy.auto_label.as_ref().map(ToString::to_string)
+            policy.auto_label.as_ref().map(ToString::to_string),
+            policy.recovery_on_medium
         ],
     )?;
     c.record(Entry::done(actor, op::POOL_CREATE).key(kek).reason(format!("pool {}", policy.name)))?;

@@ -25,7 +25,8 @@ impl Authority {
     ) -> Result<u32, Refusal> {
         self.refusals_logged(actor, op::SESSION_OPEN, |e| e.unit(unit).at(at), || {
             self.lock().change(|c| {
-                usable_tape(&c.sql, unit, at.volume)?;
+                let (volume, _) = usable_tape(&c.sql, unit, at.volume)?;
+                super::exchange::check_ours(&c.sql, &volume)?;
                 let row = GenerationRow::find(&c.sql, at)?;
                 if row.state != GenerationState::Active {
                     let what = format!("generation {} of volume {} is {:?}, not active", at.generation, at.volume, row.state);

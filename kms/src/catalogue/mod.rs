@@ -2,6 +2,7 @@
 //! custody entry; a transaction without one is refused. Only the progress of sessions (synchronisation points) is kept without.
 
 mod convert;
+mod copies;
 mod log;
 mod rows;
 mod schema;
@@ -14,6 +15,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
+pub(crate) use copies::Copy;
 pub(crate) use log::{LogState, export_lines, leaf_text};
 pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
 

@@ -56,7 +56,8 @@ pub(crate) struct PoolRow {
 }
 
 const POOL: &str =
-    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label
+    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label,
+                    recovery_on_medium
                     FROM pools";
 
 fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, String, Option<String>)> {
@@ -65,6 +66,7 @@ fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, String, Option<String>)> {
         suite: row.get(3)?,
         compression: row.get(4)?,
         key_on_medium: row.get(5)?,
+        recovery_on_medium: row.get(10)?,
         label_on_medium: row.get(6)?,
         barcode_on_medium: row.get(7)?,
         auto_label: None,
@@ -422,7 +424,7 @@ impl GenerationRow {
     pub(crate) fn confirmed(&self, sql: &Connection, log: &LogState) -> Result<WrapWith, Refusal> {
         let leaf = log.proven_leaf(sql, self.created_leaf)?;
         let hash = Hex(Sha256::digest(&self.wrapped).into());
-        let is_it = leaf.op == op::KEY_CREATE
+        let is_it = (leaf.op == op::KEY_CREATE || leaf.op == op::KEY_IMPORT)
             && leaf.outcome == Outcome::Done
             && leaf.volume == Some(self.at.volume)
             && leaf.partition == Some(self.at.partition)

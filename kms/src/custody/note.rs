@@ -157,6 +157,20 @@ impl VerifierKey {
 }
 
 impl VerifierKey {
+    /// Verifies a note by this key, and gives its text: for texts that are no checkpoint.
+    ///
+    /// # Errors
+    /// [`NoteError`]
+    pub fn open_text(&self, note: &str) -> Result<String, NoteError> {
+        let note = Note::parse(note)?;
+        let signature = note.signature_of(&self.name, self.id())?;
+        if self.key.verifies(note.text.as_bytes(), signature) {
+            Ok(note.text.to_owned())
+        } else {
+            Err(NoteError::Signature(self.name.clone()))
+        }
+    }
+
     /// The note with this key's own signature line alone.
     ///
     /// # Errors

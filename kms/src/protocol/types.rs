@@ -86,6 +86,9 @@ pub struct PoolPolicy {
     pub compression: u8,
     /// Whether the wrapped data key stands in the generation record on the medium.
     pub key_on_medium: bool,
+    /// Whether the data key, wrapped to the recovery key, stands there too, once there is one.
+    #[serde(default = "yes")]
+    pub recovery_on_medium: bool,
     /// Whether the operator's label stands in the label block in clear.
     pub label_on_medium: bool,
     /// Whether the barcode stands in the label block in clear.
@@ -93,6 +96,11 @@ pub struct PoolPolicy {
     /// Blank cartridges whose barcode fits are labelled when they are loaded; none is when there is no pattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_label: Option<BarcodePattern>,
+}
+
+/// What earlier versions did not write.
+fn yes() -> bool {
+    true
 }
 
 impl PoolPolicy {
@@ -104,6 +112,7 @@ impl PoolPolicy {
             suite: 1,
             compression: 1,
             key_on_medium: true,
+            recovery_on_medium: true,
             label_on_medium: true,
             barcode_on_medium: true,
             auto_label: None,
