@@ -19,6 +19,7 @@
 
 pub mod age;
 pub mod authority;
+pub mod backup;
 mod cartridge;
 mod catalogue;
 pub mod client;
@@ -33,6 +34,7 @@ pub mod offline;
 pub mod pkcs11;
 pub mod protocol;
 pub mod recovery;
+pub mod restore;
 pub mod secret;
 pub mod server;
 mod sys;

@@ -15,6 +15,21 @@ pub(crate) fn from_now(after: Duration) -> String {
     format(SystemTime::now() + after)
 }
 
+/// The time `after` from `at`; none if `at` is malformed.
+pub(crate) fn after(at: &str, after: Duration) -> Option<String> {
+    if !well_formed(at) {
+        return None;
+    }
+    let part = |from: usize, to: usize| at.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    // The inverse of `date` below (H. Hinnant's `days_from_civil`).
+    let y = year.checked_sub(u64::from(month <= 2))?;
+    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day.checked_sub(1)?;
+    let days = (y / 400 * 146_097 + (y % 400 * 365 + y % 400 / 4 - y % 400 / 100 + doy)).checked_sub(719_468)?;
+    let seconds = days * 86_400 + part(11, 13)? * 3600 + part(14, 16)? * 60 + part(17, 19)?;
+    Some(format(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(part(20, 23)?) + after))
+}
+
 /// Days to a civil date (H. Hinnant's `civil_from_days`, for days since 1970-01-01 that are not negative).
 fn date(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;
@@ -57,7 +72,10 @@ mod tests {
             let made = format(UNIX_EPOCH + Duration::from_secs(seconds));
             assert_eq!(made, text);
             assert!(well_formed(&made));
+            assert_eq!(after(text, Duration::ZERO).unwrap(), text);
         }
+        assert_eq!(after("2024-02-28T23:59:59.999Z", Duration::from_millis(1)).unwrap(), "2024-02-29T00:00:00.000Z");
+        assert_eq!(after("1969-12-31T00:00:00.000Z", Duration::ZERO), None);
         assert!(!well_formed("2024-02-29T23:59:59Z"));
         assert!(now() < from_now(Duration::from_secs(1)));
     }

@@ -25,7 +25,7 @@ mod session;
 mod stream;
 
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
@@ -42,8 +42,10 @@ use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Statu
 pub use crate::catalogue::Actor;
 pub use crate::home::AuthorityOptions;
 pub use admin::AuditPlan;
+pub use dual::Changed;
 pub(crate) use admin::insert_pool;
 pub(crate) use kek::KekPurpose;
+use dual::Rights;
 use limiter::RefusalLimiter;
 
 /// Bound to a wrapped data key where the mechanism can: the place that it belongs to.
@@ -56,7 +58,7 @@ pub(crate) fn wrap_aad(at: GenerationRef) -> HexBytes {
     HexBytes(aad)
 }
 
-fn canary_aad(kek: Uuid) -> HexBytes {
+pub(crate) fn canary_aad(kek: Uuid) -> HexBytes {
     let mut aad = b"sealtape canary 1".to_vec();
     aad.extend_from_slice(kek.as_bytes());
     HexBytes(aad)
@@ -70,6 +72,8 @@ pub struct Authority {
     limiter: Mutex<RefusalLimiter>,
     log_key: VerifierKey,
     signing: (Uuid, SignAlgorithm),
+    /// Changed only with the catalogue locked, after the change is durable.
+    rights: Mutex<Arc<Rights>>,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -114,12 +118,14 @@ impl Authority {
         let algorithm = named(meta(&connection, "signing_algorithm")?)?;
         let token = Token::new(home.token_config(&connection, options)?);
         let catalogue = Catalogue::open(connection, &log_key)?;
+        let rights = Rights::load(catalogue.sql(), catalogue.log(), &crate::restore::origins(catalogue.sql(), &log_key)?)?;
         Ok(Self {
             catalogue: Mutex::new(catalogue),
             tokens: hsm::Registry::new(Uuid::nil(), token),
             limiter: Mutex::default(),
             log_key,
             signing: (signing_id, algorithm),
+            rights: Mutex::new(Arc::new(rights)),
             _lock: lock,
         })
     }
@@ -127,6 +133,11 @@ impl Authority {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Catalogue> {
         // A panic inside a transaction rolls it back, so the state behind a poisoned lock is whole.
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Persons, grants and spent requests as they are now.
+    fn rights(&self) -> Arc<Rights> {
+        Arc::clone(&self.rights.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The public key that verifies checkpoints and exports.

@@ -17,7 +17,7 @@ use crate::time;
 /// Who may open any stream beside its owner: root and the key authority's own user.
 fn opens_all(actor: Actor) -> bool {
     match actor {
-        Actor::User(uid) => uid == 0 || uid == nix::unistd::geteuid().as_raw(),
+        Actor::User(uid) | Actor::InRole(uid, _) => uid == 0 || uid == nix::unistd::geteuid().as_raw(),
         Actor::Service => true,
         Actor::Policy => false,
     }
@@ -29,7 +29,7 @@ fn own_stream(sql: &rusqlite::Connection, actor: Actor, volume: Uuid) -> Result<
         let what = format!("{} is a tape, no stream", volume.words());
         return Err(Refusal::new(RefusalCode::NotAllowed, what, "tapes are read through their drive"));
     }
-    let owns = matches!((actor, volume.owner), (Actor::User(uid), Some(owner)) if uid == owner);
+    let owns = actor.uid().is_some() && actor.uid() == volume.owner;
     if !owns && !opens_all(actor) {
         let what = format!("{} belongs to another user", volume.words());
         return Err(Refusal::new(RefusalCode::NotAllowed, what, "let its owner or root open it"));
@@ -64,10 +64,7 @@ impl Authority {
                         label: String::new(),
                         cartridge: Cartridge::default(),
                         partitions: 1,
-                        owner: match actor {
-                            Actor::User(uid) => Some(uid),
-                            Actor::Service | Actor::Policy => None,
-                        },
+                        owner: actor.uid(),
                         replaces: None,
                         created: time::now(),
                         written: None,

@@ -129,6 +129,11 @@ impl LogState {
         Leaf::parse(&text).map_err(damaged)
     }
 
+    /// The time, never before that of the last entry: with the clock set back, time stands still.
+    pub(crate) fn now(&self) -> String {
+        time::now().max(self.last_time.clone())
+    }
+
     pub(crate) fn checkpoint(&self, origin: &str) -> Checkpoint {
         Checkpoint { origin: origin.to_owned(), size: self.edge.size(), root: self.edge.root() }
     }

@@ -4,6 +4,7 @@
 mod convert;
 mod copies;
 mod log;
+mod persons;
 mod rows;
 mod schema;
 
@@ -17,12 +18,13 @@ use uuid::Uuid;
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
 pub(crate) use copies::Copy;
 pub(crate) use log::{LogState, export_lines, leaf_text};
+pub(crate) use persons::{ApprovalRow, RequestRow, RightsRow, dual_leaves};
 pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
 
 use crate::custody::{Approval, Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};
 use crate::fault::{damaged, internal};
 use crate::hex::Hex;
-use crate::protocol::{GenerationRef, Refusal};
+use crate::protocol::{GenerationRef, Refusal, Role};
 use crate::time;
 
 /// Who does something.
@@ -30,6 +32,8 @@ use crate::time;
 pub enum Actor {
     /// A user of this machine, by peer credentials.
     User(u32),
+    /// The same, with the role that allows what is asked.
+    InRole(u32, Role),
     /// The key authority itself.
     Service,
     /// A pool's policy, in place of an operator.
@@ -40,15 +44,23 @@ impl Actor {
     /// How it was known who it is.
     fn authentication(self) -> &'static str {
         match self {
-            Self::User(_) => "peer",
+            Self::User(_) | Self::InRole(..) => "peer",
             Self::Service => "service",
             Self::Policy => "policy",
         }
     }
 
+    /// The user, if it is one.
+    pub(crate) fn uid(self) -> Option<u32> {
+        match self {
+            Self::User(uid) | Self::InRole(uid, _) => Some(uid),
+            Self::Service | Self::Policy => None,
+        }
+    }
+
     pub(crate) fn identity(self) -> String {
         match self {
-            Self::User(uid) => format!("uid:{uid}"),
+            Self::User(uid) | Self::InRole(uid, _) => format!("uid:{uid}"),
             Self::Service => "service".into(),
             Self::Policy => "policy".into(),
         }
@@ -261,13 +273,17 @@ impl Change<'_> {
 
     /// The time, never before that of the log's last entry: with the clock set back, time stands still.
     pub(crate) fn now(&self) -> String {
-        time::now().max(self.log.last_time.clone())
+        self.log.now()
     }
 
     /// Appends a custody entry; gives its sequence number.
     pub(crate) fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
         let actor = self.pseudonym(entry.actor)?;
         let authentication = entry.actor.authentication();
+        let role = entry.role.or(match entry.actor {
+            Actor::InRole(_, role) => Some(role.name()),
+            Actor::User(_) | Actor::Service | Actor::Policy => None,
+        });
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(|e| internal(e.to_string()))?;
         let seq = self.log.append(&self.sql, |seq, time| Leaf {
@@ -282,7 +298,7 @@ impl Change<'_> {
             outcome: entry.outcome,
             partition: entry.partition,
             reason: entry.reason,
-            role: entry.role.map(str::to_owned),
+            role: role.map(str::to_owned),
             salt: Hex(salt),
             seq,
             time,
@@ -295,7 +311,22 @@ impl Change<'_> {
 
     /// HMAC of the identity under the installation's own key; who it is stands in the table of actors only.
     fn pseudonym(&self, actor: Actor) -> Result<String, Refusal> {
-        let identity = actor.identity();
+        let name = || match actor {
+            Actor::User(uid) | Actor::InRole(uid, _) => {
+                let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+                user.map(|u| u.name)
+            }
+            Actor::Service | Actor::Policy => None,
+        };
+        self.pseudonym_of(&actor.identity(), name)
+    }
+
+    /// The same for an identity that is no actor: a custodian, `person:NAME`.
+    pub(crate) fn pseudonym_of(
+        &self,
+        identity: &str,
+        name: impl FnOnce() -> Option<String>,
+    ) -> Result<String, Refusal> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.actor_key.0).map_err(|e| internal(e.to_string()))?;
         mac.update(identity.as_bytes());
         let mac: [u8; 32] = mac.finalize().into_bytes().into();
@@ -306,12 +337,8 @@ impl Change<'_> {
             .query_row([&pseudonym], |_| Ok(()))
             .optional()?;
         if known.is_none() {
-            let user = match actor {
-                Actor::User(uid) => nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten(),
-                Actor::Service | Actor::Policy => None,
-            };
             let insert = "INSERT INTO actors (pseudonym, identity, name, first_seen) VALUES (?1, ?2, ?3, ?4)";
-            self.sql.execute(insert, params![pseudonym, identity, user.map(|u| u.name), time::now()])?;
+            self.sql.execute(insert, params![pseudonym, identity, name(), time::now()])?;
         }
         Ok(pseudonym)
     }

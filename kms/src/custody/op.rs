@@ -51,6 +51,27 @@ pub const PEER: &str = "peer";
 
 // Custodians, roles, approvals.
 
+/// A person is registered as a custodian.
+pub const CUSTODIAN_ADD: &str = "custodian.add";
+/// A person is removed.
+pub const CUSTODIAN_REMOVE: &str = "custodian.remove";
+/// A person's keys are replaced.
+pub const CUSTODIAN_KEYS: &str = "custodian.keys";
+/// Somebody gets a role.
+pub const ROLE_GRANT: &str = "role.grant";
+/// A role is taken back.
+pub const ROLE_REVOKE: &str = "role.revoke";
+/// An operation under dual control is asked for; `digest` is that of the request.
+pub const APPROVAL_REQUEST: &str = "approval.request";
+/// A custodian approves a request.
+pub const APPROVAL_ADD: &str = "approval.add";
+/// A request is taken back.
+pub const APPROVAL_WITHDRAW: &str = "approval.withdraw";
+/// An approved request is carried out: it can never be again.
+pub const APPROVAL_EXECUTE: &str = "approval.execute";
+/// Something is asked for without the role that it needs (entered only when refused).
+pub const ACCESS: &str = "access";
+
 // Destruction.
 
 // Exchange.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::leaf::{Leaf, MAX_LEAF};
+use super::leaf::{Leaf, MAX_LEAF, Outcome};
 use super::note::{NoteError, VerifierKey};
 use super::op;
 use super::tree::{RightEdge, leaf_hash};
@@ -139,6 +139,8 @@ pub fn verify_export(from: &mut impl BufRead, key: &VerifierKey) -> Result<Verif
     let mut checkpoints = 0;
     let mut verified_to = 1;
     let mut last_checkpoint = None;
+    // A catalogue restored from a backup goes on with its log under another origin: the last one named is that of the export.
+    let mut opened = None;
     while let Some(text) = line(from, number + 1)? {
         number += 1;
         if last_checkpoint.as_ref().is_some_and(|_| edge.size() == header.size) {
@@ -166,8 +168,10 @@ pub fn verify_export(from: &mut impl BufRead, key: &VerifierKey) -> Result<Verif
         if leaf.seq != edge.size() {
             return Err(at(number, format!("leaf {} stands where leaf {} belongs", leaf.seq, edge.size())));
         }
-        if leaf.seq == 0 && (leaf.op != op::LOG_OPEN || leaf.reason.as_deref() != Some(&header.origin)) {
-            return Err(at(number, "the first leaf does not open this log".into()));
+        if leaf.op == op::LOG_OPEN && leaf.outcome == Outcome::Done {
+            opened = leaf.reason.clone();
+        } else if leaf.seq == 0 {
+            return Err(at(number, "the first leaf does not open a log".into()));
         }
         times = Some(match times {
             Some((_, last)) if leaf.time < last => {
@@ -182,6 +186,9 @@ pub fn verify_export(from: &mut impl BufRead, key: &VerifierKey) -> Result<Verif
     let (Some(signatures), Some((first_time, last_time))) = (last_checkpoint, times) else {
         return Err(VerifyError::Cut { line: number });
     };
+    if opened.as_ref() != Some(&header.origin) {
+        return Err(at(number, format!("no leaf opens the log {}", header.origin)));
+    }
     if edge.size() != header.size {
         return Err(at(number, format!("{} leaves, the first line says {}", edge.size(), header.size)));
     }

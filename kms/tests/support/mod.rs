@@ -72,6 +72,7 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
     vec![("SOFTHSM2_CONF".into(), dir.join("softhsm2.conf").display().to_string())]
 }
 
+pub mod custodians;
 pub mod shim;
 
 pub mod install {

@@ -1,15 +1,29 @@
-//! Dual control: requests, custodians' approvals, and carrying out.
+//! Dual control: requests, custodians' approvals, and carrying out (`docs/custody/dual-control.md`).
 //!
 //! For other areas: [`Authority::submit`] makes a request of an [`Operation`]; when custodians have approved it,
 //! [`Authority::execute`] checks everything again and runs the act's first step, which enters its intent, in the transaction that marks
 //! the request as used.
 
+mod change;
+mod requests;
+mod rights;
+mod serve;
+mod sshsig;
+mod target;
+
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Authority;
-use crate::catalogue::{Actor, Change, Entry};
-use crate::custody::Approval;
-use crate::protocol::{DualReply, DualRequest, Operation, Refusal, RefusalCode, RequestView, Role};
+use crate::catalogue::{Actor, ApprovalRow, Catalogue, Change, Entry, RequestRow};
+use crate::custody::{Approval, Outcome, op};
+use crate::fault::damaged;
+use crate::protocol::{ApprovalRequest, Operation, Refusal, RefusalCode, Role};
+
+pub use change::Changed;
+pub(in crate::authority) use rights::Rights;
+use rights::{for_leaf, requirement};
+use target::Targets;
 
 /// A request whose approvals were just verified. Only [`Authority::execute`] makes one.
 #[derive(Debug)]
@@ -34,42 +48,6 @@ impl Approved {
 }
 
 impl Authority {
-    /// Makes a request that custodians have to approve.
-    ///
-    /// # Errors
-    /// When the operation makes no sense, or nobody could approve it.
-    pub fn submit(&self, _actor: Actor, operation: Operation, _reason: Option<&str>) -> Result<RequestView, Refusal> {
-        Err(Refusal::new(
-            RefusalCode::NotApproved,
-            format!("to {} two security officers are needed, and there are none", operation.words()),
-            "register them first: sealtape custodian add",
-        ))
-    }
-
-    /// Takes a custodian's signature over a request: armoured, as `ssh-keygen -Y sign` writes it.
-    ///
-    /// # Errors
-    /// When it does not verify, or the person may not approve this.
-    pub fn approve(&self, _actor: Actor, request: Uuid, _signature: &str) -> Result<RequestView, Refusal> {
-        Err(unknown(request))
-    }
-
-    /// Takes a request back.
-    ///
-    /// # Errors
-    /// When it is not pending.
-    pub fn withdraw(&self, _actor: Actor, request: Uuid, _reason: &str) -> Result<RequestView, Refusal> {
-        Err(unknown(request))
-    }
-
-    /// Requests that wait, newest first.
-    ///
-    /// # Errors
-    /// When the catalogue cannot be read.
-    pub fn pending(&self) -> Result<Vec<RequestView>, Refusal> {
-        Ok(Vec::new())
-    }
-
     /// Checks a request once more (two distinct persons with the role it needs, their keys and signatures, its time, the state of its
     /// target, and that it was not used) and runs `act` in the transaction that marks it as used. `act` refuses operations
     /// that are not its own, enters its intent (or the whole change) with [`Approved::describe`], and must not use the token.
@@ -78,41 +56,86 @@ impl Authority {
     /// When a check fails, or what `act` returns; then the request is not used.
     pub(crate) fn execute<T>(
         &self,
-        _actor: Actor,
+        actor: Actor,
         request: Uuid,
-        _act: impl FnOnce(&mut Change<'_>, &Approved) -> Result<T, Refusal>,
+        act: impl FnOnce(&mut Change<'_>, &Approved) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        Err(unknown(request))
+        self.refusals_logged(
+            actor,
+            op::APPROVAL_EXECUTE,
+            |e| e,
+            || self.execute_locked(&mut self.lock(), actor, request, act),
+        )
     }
 
-    /// Serves a request of this area.
-    ///
-    /// # Errors
-    /// When rules, token or log forbid it.
-    pub fn serve_dual(&self, actor: Actor, request: DualRequest) -> Result<DualReply, Refusal> {
-        match request {
-            DualRequest::Submit { operation, reason } => {
-                Ok(DualReply::Request(Box::new(self.submit(actor, operation, reason.as_deref())?)))
-            }
-            DualRequest::Requests { .. } => Ok(DualReply::Requests(self.pending()?)),
-            DualRequest::Approve { request: Some(request), signature } => {
-                Ok(DualReply::Request(Box::new(self.approve(actor, request, &signature)?)))
-            }
-            DualRequest::Withdraw { request, reason } => {
-                Ok(DualReply::Request(Box::new(self.withdraw(actor, request, &reason)?)))
-            }
-            DualRequest::Execute { request } => self.execute(actor, request, |_, approved| {
-                tracing::info!(request = %approved.request, "{}", approved.operation.words());
-                Ok(DualReply::Done)
-            }),
-            DualRequest::Show { request } => Err(unknown(request)),
-            DualRequest::Approve { request: None, .. } => Err(unknown(Uuid::nil())),
-            DualRequest::Persons => Ok(DualReply::Persons(Vec::new())),
-            DualRequest::Grants => Ok(DualReply::Grants(Vec::new())),
-            DualRequest::Bootstrap { operation } => {
-                Err(crate::fault::bad_request(format!("this version cannot {}", operation.words()), "use a later one"))
-            }
+    fn execute_locked<T>(
+        &self,
+        catalogue: &mut Catalogue,
+        actor: Actor,
+        request: Uuid,
+        act: impl FnOnce(&mut Change<'_>, &Approved) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let rights = self.rights();
+        let (value, digest) = catalogue.change(|c| {
+            let approved = self.approved(c, &rights, request)?;
+            let entry = Entry::new(actor, op::APPROVAL_EXECUTE, Outcome::Done);
+            c.record(approved.describe(entry).reason(approved.operation.words()))?;
+            let value = act(c, &approved)?;
+            RequestRow::set_state(&c.sql, request, "executed")?;
+            Ok((value, approved.digest))
+        })?;
+        self.change_rights(|rights| rights.spend(digest));
+        Ok(value)
+    }
+
+    /// Replaces the rights in memory. The catalogue has to be locked.
+    fn change_rights(&self, change: impl FnOnce(&mut Rights)) {
+        let mut rights = self.rights.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        change(std::sync::Arc::make_mut(&mut rights));
+    }
+
+    fn approved(&self, c: &Change<'_>, rights: &Rights, id: Uuid) -> Result<Approved, Refusal> {
+        let (row, request) = self.proven_request(c, id)?;
+        let digest = Sha256::digest(row.text.as_bytes()).into();
+        let not_approved = |what: String, mend: &str| Err(Refusal::new(RefusalCode::NotApproved, what, mend));
+        if rights.is_spent(&digest) || row.state != "pending" {
+            return not_approved(format!("request {id} was carried out or taken back"), "ask again");
         }
+        let now = c.now();
+        if now > request.expires {
+            return not_approved(format!("request {id} expired at {}", request.expires), "ask again");
+        }
+        let targets = Targets::of(&c.sql, rights, &request.operation)?;
+        if targets.digest()? != request.state || targets.scopes != request.scopes {
+            let what = format!("what request {id} is about has changed since it was made");
+            return not_approved(what, "look at it as it is now, and ask again");
+        }
+        let signatures = ApprovalRow::of_request(&c.sql, id)?;
+        let verified = rights.approved(&request, &row.text, signatures.iter().map(|a| a.signature.as_str()));
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(what) => return not_approved(format!("request {id}: {what}"), "see: sealtape approval list"),
+        };
+        let approvals = for_leaf(verified, |name| c.pseudonym_of(&format!("person:{name}"), || Some(name.to_owned())))?;
+        let (role, _) = requirement(&request.operation);
+        Ok(Approved { request: id, operation: request.operation, approvals, digest, role })
+    }
+
+    /// The request, if it is the one that was asked for: its row agrees with the entry of asking.
+    fn proven_request(&self, c: &Change<'_>, id: Uuid) -> Result<(RequestRow, ApprovalRequest), Refusal> {
+        let row = RequestRow::find(&c.sql, id)?.ok_or_else(|| unknown(id))?;
+        let leaf = c.log().proven_leaf(&c.sql, row.leaf)?;
+        let changed =
+            |what: &str| damaged(format!("request {id} is not the one that custody entry {} names ({what})", row.leaf));
+        let asked = leaf.op == op::APPROVAL_REQUEST && leaf.outcome == Outcome::Done;
+        if !asked || leaf.digest != Some(ApprovalRequest::digest(&row.text)) {
+            return Err(changed("its text was changed"));
+        }
+        let request = ApprovalRequest::parse(&row.text).map_err(|e| changed(&e))?;
+        if request.request != id || request.origin != self.log_key().name() {
+            return Err(changed("it is of another request or installation"));
+        }
+        Ok((row, request))
     }
 }
 

@@ -186,10 +186,7 @@ fn keep(
             label: free_label(&c.sql, key, body.package)?,
             cartridge: Cartridge { barcode: key.barcode.clone(), serial: None },
             partitions: key.partitions,
-            owner: match actor {
-                Actor::User(uid) => Some(uid),
-                Actor::Service | Actor::Policy => None,
-            },
+            owner: actor.uid(),
             replaces: None,
             created: time::now(),
             written: None,

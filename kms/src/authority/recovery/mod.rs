@@ -13,7 +13,7 @@ use crate::catalogue::{Actor, Change, Entry};
 use crate::custody::op;
 use crate::fault::bad_request;
 use crate::protocol::{
-    DualReply, DualRequest, Operation, RecoveryKeyState, RecoveryReply, RecoveryRequest, Refusal, RefusalCode,
+    Operation, RecoveryKeyState, RecoveryReply, RecoveryRequest, Refusal, RefusalCode,
 };
 use crate::recovery::{PublicHalf, key_id};
 
@@ -97,11 +97,8 @@ impl Authority {
 
     /// Whether nobody is registered who could approve, no recovery key was ever installed, and the actor has the machine anyway.
     fn bootstrapping(&self, actor: Actor) -> Result<bool, Refusal> {
-        let own = matches!(actor, Actor::User(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw());
-        let nobody = match self.serve_dual(actor, DualRequest::Persons)? {
-            DualReply::Persons(persons) => persons.is_empty(),
-            _ => false,
-        };
+        let own = actor.uid().is_some_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw());
+        let nobody = self.rights().persons()?.is_empty();
         let none: bool =
             self.lock().sql().query_row("SELECT NOT EXISTS (SELECT 1 FROM recovery_keys)", [], |r| r.get(0))?;
         Ok(own && nobody && none)

@@ -1,12 +1,16 @@
 //! Custodians, roles and approvals: requests and replies.
 
 mod operation;
+mod request;
 mod role;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use operation::quoted;
 pub use operation::{Compromised, Operation};
+pub use request::{ApprovalRequest, MAX_REQUEST_TEXT, REQUEST_FORMAT, Target};
+pub(crate) use role::plain_name;
 pub use role::{Principal, Role, Scope};
 
 use crate::hex::Hex;
@@ -18,18 +22,13 @@ pub const APPROVAL_NAMESPACE: &str = "sealtape-approval@sealtape";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DualRequest {
-    /// Asks for an operation that custodians have to approve. Of the operations, those that change persons and roles can be
-    /// asked for here; the others by the commands that carry them out.
-    Submit {
-        /// What is to be done.
+    /// A change of persons, keys or roles. Makes a request that custodians have to approve; while there are fewer than two security
+    /// officers, root and the key authority's user change at once.
+    Change {
+        /// What is to be changed.
         operation: Operation,
         /// Why, in words; custodians read it.
         reason: Option<String>,
-    },
-    /// Before there are two security officers: a change of persons or roles without approvals, by root or the key authority's user.
-    Bootstrap {
-        /// What is to be done.
-        operation: Operation,
     },
     /// Requests, newest first.
     Requests {
@@ -72,6 +71,11 @@ pub enum DualRequest {
 pub enum DualReply {
     /// Done; there is nothing to tell.
     Done,
+    /// Changed at once, with this custody entry.
+    Changed {
+        /// Its number.
+        entry: u64,
+    },
     /// A request.
     Request(Box<RequestView>),
     /// Requests.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::role::{Principal, Role, Scope};
+use super::role::{Principal, Role};
 use crate::hex::Hex;
 
 /// What was disclosed, or is feared to be.
@@ -222,10 +222,6 @@ impl Operation {
                 | Self::Grant { .. }
                 | Self::Revoke { .. }
         )
-    }
-
-    pub(crate) fn grant_scope(tenant: &Option<String>, pool: &Option<String>) -> Scope {
-        Scope { tenant: tenant.clone(), pool: pool.clone() }
     }
 }
 
