@@ -30,7 +30,11 @@ impl From<TokenError> for Refusal {
             TokenError::TokenMissing { .. } | TokenError::TokenAmbiguous { .. } | TokenError::Module { .. } => {
                 (RefusalCode::TokenMissing, "then try again")
             }
-            TokenError::PinIncorrect | TokenError::PinLocked | TokenError::PinLatched { .. } => {
+            TokenError::PinIncorrect
+            | TokenError::PinLocked
+            | TokenError::PinFinalTry
+            | TokenError::PinInDoubt
+            | TokenError::PinLatched { .. } => {
                 (RefusalCode::PinLatched, "run: sealtape hsm unlatch, after the PIN was put right")
             }
             TokenError::Hung { .. } | TokenError::Crashed { .. } => {
@@ -39,6 +43,7 @@ impl From<TokenError> for Refusal {
             TokenError::KeyNotFound { .. } | TokenError::KeyAmbiguous { .. } | TokenError::KeyUnfit { .. } => {
                 (RefusalCode::KekMissing, "check which token is connected")
             }
+            TokenError::Busy { .. } => (RefusalCode::Busy, "try again; with more sessions per token more goes on at once"),
             TokenError::TamperedBlob { .. } => {
                 (RefusalCode::TamperedBlob, "restore the catalogue from a backup, or read the key from the medium")
             }

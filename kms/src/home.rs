@@ -26,6 +26,7 @@ use crate::fault::internal;
 use crate::pkcs11::{
     Limits, PinLatch, PinSource, SignAlgorithm, Token, TokenConfig, Uri, WorkerCommand, init_token, write_pin_file,
 };
+use crate::anchor::AnchoringPolicy;
 use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode};
 use crate::secret::Pin;
 
@@ -108,13 +109,24 @@ pub struct AuthorityOptions {
     pub limits: Limits,
     /// Whether to start without a working token: then keys are refused until it is back.
     pub token_may_be_away: bool,
+    /// Where the time comes from.
+    pub clock: crate::time::Clock,
+    /// Anchors of the custody log.
+    pub anchoring: AnchoringPolicy,
 }
 
 impl AuthorityOptions {
     /// Strict, with the embedded token's PIN file.
     #[must_use]
     pub fn new(worker: WorkerCommand) -> Self {
-        Self { worker, pin: None, limits: Limits::default(), token_may_be_away: false }
+        Self {
+            worker,
+            pin: None,
+            limits: Limits::default(),
+            token_may_be_away: false,
+            clock: Default::default(),
+            anchoring: AnchoringPolicy::default(),
+        }
     }
 }
 
@@ -223,6 +235,7 @@ impl Home {
         Ok(TokenConfig {
             worker: options.worker,
             module: meta(sql, "module")?.into(),
+            parameters: None,
             uri: meta(sql, "token_uri")?.parse()?,
             pin,
             latch: self.latch(),
@@ -245,6 +258,7 @@ impl Home {
         Ok(TokenConfig {
             worker,
             module: module.to_owned(),
+            parameters: None,
             uri,
             pin: PinSource::File(self.user_pin()),
             latch: self.latch(),
@@ -307,6 +321,8 @@ pub fn init_home_signed(
         pin: Some(config.pin.clone()),
         limits: options.limits,
         token_may_be_away: false,
+        clock: Default::default(),
+        anchoring: AnchoringPolicy::default(),
     };
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());
@@ -361,6 +377,7 @@ fn first_token(home: &Home, options: &InitOptions) -> Result<(TokenConfig, &'sta
     let config = |module: &Path, uri, pin, environment| TokenConfig {
         worker: options.worker.clone(),
         module: module.to_owned(),
+        parameters: None,
         uri,
         pin,
         latch: home.latch(),

@@ -4,6 +4,7 @@
 //! - [`pkcs11`]: tokens, each behind a worker process with deadlines. A program that serves or sets up keys calls
 //!   [`pkcs11::worker_main`] when its first argument is [`pkcs11::WORKER_ARGUMENT`].
 //! - [`custody`]: the log that proves itself; [`custody::verify_export`] needs a file and a public key, nothing else.
+//! - [`anchor`]: witnesses and other places outside that keep what the log was.
 //! - [`home`]: the folder of an installation and its set-up. [`offline`]: keys from token and medium alone.
 //!
 //! What holds at any time:
@@ -14,10 +15,11 @@
 //!   serialised contains one.
 //! - Session ordinals and generation numbers are given once, whatever crashes.
 //!
-//! Not here, on purpose: devices, the format of media beyond wrapped keys, networks, and any cipher of our own: data keys are made and
+//! Not here, on purpose: devices, the format of media beyond wrapped keys, networks but the witnesses, and any cipher of our own: data keys are made and
 //! wrapped in the token.
 
 pub mod age;
+pub mod anchor;
 pub mod authority;
 pub mod backup;
 mod cartridge;

@@ -10,6 +10,7 @@
 //! Each connection is a thread; their number is bounded per socket and per peer, frames are bounded, and a frame once begun has to
 //! arrive in time.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
@@ -48,6 +49,9 @@ pub struct ServerConfig {
     pub run_dir: PathBuf,
     /// Users whose processes are data paths, besides the key authority's own.
     pub data_path_uids: Vec<u32>,
+    /// The units that there are; none where every name will do. A unit without a restriction may use every pool, so a data path
+    /// that invents one would be bound by nothing.
+    pub units: Option<BTreeSet<String>>,
     /// Group whose members may use the control socket.
     pub control_group: Option<u32>,
     /// Group whose members may seal and open streams.
@@ -66,6 +70,7 @@ impl ServerConfig {
         Self {
             run_dir: run_dir.into(),
             data_path_uids: Vec::new(),
+            units: None,
             control_group: None,
             stream_group: None,
             max_connections: 64,
@@ -206,6 +211,7 @@ impl Server {
     /// When the last entry or checkpoint cannot be made.
     pub fn stop(self) -> Result<(), Refusal> {
         self.shared.stop.store(true, Ordering::Release);
+        self.shared.authority.wake_watchers();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the server panicked");
@@ -331,7 +337,8 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
                         return Err(e);
                     }
                 };
-                let (reply, key) = match data_path(authority, place.door, actor, request) {
+                let known = known_unit(&place.shared.config, authority, actor, &request);
+                let (reply, key) = match known.and_then(|()| data_path(authority, place.door, actor, request)) {
                     Ok(answer) => answer,
                     Err(refusal) => (DataPathReply::Refused(refusal), None),
                 };
@@ -377,6 +384,19 @@ fn too_large(sent: io::Result<()>, refuse: impl FnOnce(Refusal) -> io::Result<()
 
 fn send(stream: &UnixStream, reply: &impl Serialize, key: Option<&DataKey>) -> io::Result<()> {
     write_frame(&mut Deadline::new(stream, FRAME_LIMIT), reply, key, MAX_REPLY)
+}
+
+/// Refuses what is asked for a unit that there is not.
+fn known_unit(
+    config: &ServerConfig,
+    authority: &Authority,
+    actor: Actor,
+    request: &DataPathRequest,
+) -> Result<(), Refusal> {
+    match (&config.units, request.unit()) {
+        (Some(units), Some(unit)) if !units.contains(unit) => Err(authority.foreign_unit(actor, unit)),
+        _ => Ok(()),
+    }
 }
 
 type DataPathAnswer = (DataPathReply, Option<DataKey>);

@@ -68,6 +68,21 @@ impl Drop for SecretPage {
     }
 }
 
+/// Gives up every capability of this thread and of those it starts: a worker that root started is an ordinary owner of its files.
+pub(crate) fn drop_capabilities() -> std::io::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3`
+    const VERSION: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION, 0];
+    let none = [0u32; 6];
+    // SAFETY: `header` is the struct of version and thread (0: this one), `none` the two sets of three words of version 3; the kernel
+    // only reads both.
+    if unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) } == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
 /// Ends the process at once, without exit handlers: a hung vendor library may hold the locks those would take.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` takes no pointers, runs no handlers and does not return.

@@ -46,6 +46,7 @@ fn serve(args: &ServiceArgs) -> anyhow::Result<()> {
     let keyd = &config.keyd;
     let mut doors = ServerConfig::new(home.run());
     doors.data_path_uids = keyd.data_path_users.iter().map(|user| user.0.as_raw()).collect();
+    doors.units = Some(config.drives.iter().map(|drive| drive.name.to_string()).collect());
     doors.control_group = keyd.operator_group.map(|group| group.0.as_raw());
     doors.stream_group = keyd.stream_group.map(|group| group.0.as_raw());
     let server = Server::start(Arc::clone(&authority), doors)
@@ -82,6 +83,7 @@ fn open(config: &Config) -> anyhow::Result<Authority> {
         limits: Limits::default(),
         // The custody log can be read without the token; keys are refused until it is back.
         token_may_be_away: true,
+        ..AuthorityOptions::new(WorkerCommand::this_executable())
     };
     let authority = Authority::open(&State::new(config.keyd_state()), options)?;
     if authority.token().uri() != &configured {

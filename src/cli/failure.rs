@@ -218,6 +218,8 @@ fn refusal_exit(code: RefusalCode) -> Exit {
         RefusalCode::Internal => Exit::Failed,
         RefusalCode::Superseded
         | RefusalCode::VolumeState
+        | RefusalCode::KeyExpired
+        | RefusalCode::KeyEnded
         | RefusalCode::OtherCartridge
         | RefusalCode::UnitRestricted
         | RefusalCode::Ticket
@@ -229,6 +231,7 @@ fn refusal_exit(code: RefusalCode) -> Exit {
         | RefusalCode::TokenHung
         | RefusalCode::KekMissing
         | RefusalCode::Token
+        | RefusalCode::NotAnchored
         | RefusalCode::LogUnwritable => Exit::Refused,
     }
 }

@@ -320,6 +320,7 @@ impl KeyOptions {
         Ok(KeyWay::Token(Box::new(TokenConfig {
             worker: WorkerCommand::this_executable(),
             module: module.clone(),
+            parameters: None,
             uri: parse_uri(uri)?,
             pin,
             latch: PinLatch::new(latch_file()?),
@@ -338,6 +339,7 @@ impl KeyOptions {
             false => TokenConfig {
                 worker,
                 module: config.keyd.module.clone(),
+                parameters: None,
                 uri,
                 pin: pin::source(home, &config.keyd.pin),
                 latch: keyd.latch(),

@@ -16,7 +16,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
-use sealtape_kms::protocol::{BarcodePattern, PoolPolicy};
+use sealtape_kms::protocol::{BarcodePattern, KeyLife, PoolPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -255,6 +255,7 @@ impl PoolConfig {
             label_on_medium: self.label_on_medium,
             barcode_on_medium: self.barcode_on_medium,
             auto_label: self.barcodes.clone().filter(|_| self.auto_label),
+            life: KeyLife::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::kek::KekPurpose;
 use super::{Authority, DEFAULT_TENANT, check_name};
-use crate::catalogue::{Actor, Change, Entry, PoolRow, VolumeRow};
+use crate::catalogue::{Actor, Change, Entry, PoolRow, VolumeRow, policy_digest};
 use crate::custody::op;
 use crate::fault::bad_request;
 use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode, VolumeState, VolumeSummary, VolumeView};
@@ -132,12 +132,7 @@ impl Authority {
             |e| e,
             || {
                 check_name("name of a pool", &policy.name, 64)?;
-                if !(1..=3).contains(&policy.suite) || policy.compression > 2 {
-                    return Err(bad_request(
-                        format!("there is no suite {} or no compression {}", policy.suite, policy.compression),
-                        "suites are 1 to 3, compressions 0 to 2",
-                    ));
-                }
+                super::keys::check_policy(policy)?;
                 let taken = PoolRow::named(self.lock().sql(), &policy.name).is_ok();
                 if taken {
                     return Err(bad_request(format!("pool {:?} exists", policy.name), "choose another name"));
@@ -197,8 +192,9 @@ impl Authority {
 
 pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy, kek: Uuid) -> Result<(), Refusal> {
     c.sql.execute(
-        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label, recovery_on_medium)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label, life,
+         recovery_on_medium)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             DEFAULT_TENANT,
             policy.name,
@@ -209,9 +205,13 @@ pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy,
             policy.barcode_on_medium,
             kek.to_string(),
             policy.auto_label.as_ref().map(ToString::to_string),
+            super::keys::life_text(&policy.life)?,
             policy.recovery_on_medium
         ],
     )?;
-    c.record(Entry::done(actor, op::POOL_CREATE).key(kek).reason(format!("pool {}", policy.name)))?;
-    Ok(())
+    let pool = c.sql.last_insert_rowid();
+    let entry = Entry::done(actor, op::POOL_CREATE).key(kek).digest(policy_digest(policy)?);
+    let leaf = c.record(entry.reason(format!("pool {}", policy.name)))?;
+    PoolRow::policy_entered(&c.sql, pool, leaf)?;
+    super::keys::assign_first(c, actor, pool, policy, kek)
 }

@@ -9,7 +9,9 @@ impl Authority {
     ///
     /// # Errors
     /// When rules, token or log forbid it.
-    pub fn serve_audit(&self, _actor: Actor, request: AuditRequest) -> Result<AuditReply, Refusal> {
-        match request {}
+    pub fn serve_audit(&self, actor: Actor, request: AuditRequest) -> Result<AuditReply, Refusal> {
+        match request {
+            AuditRequest::Anchor { request } => self.serve_anchor(actor, request).map(AuditReply::Anchor),
+        }
     }
 }

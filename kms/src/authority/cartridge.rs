@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::admin::by_name;
 use super::{Authority, check_name};
-use crate::catalogue::{Actor, Entry, PoolRow, VolumeRow};
+use crate::catalogue::{Actor, Entry, PoolRow, VolumeRow, policy_digest};
 use crate::custody::op;
 use crate::fault::bad_request;
-use crate::protocol::{BarcodePattern, Cartridge, LabelOrder, Refusal, RefusalCode, Ticket, VolumeKind};
+use crate::protocol::{BarcodePattern, Cartridge, LabelOrder, PoolPolicy, Refusal, RefusalCode, Ticket, VolumeKind};
 
 pub(super) fn check_named(cartridge: &Cartridge) -> Result<(), Refusal> {
     for (what, value) in [("barcode", &cartridge.barcode), ("serial number of a cartridge", &cartridge.serial)] {
@@ -171,11 +171,13 @@ impl Authority {
     pub fn set_auto_label(&self, actor: Actor, pool: &str, pattern: Option<&BarcodePattern>) -> Result<(), Refusal> {
         self.lock().change(|c| {
             let row = PoolRow::named(&c.sql, pool)?;
+            let policy = PoolPolicy { auto_label: pattern.cloned(), ..row.policy };
             let pattern = pattern.map(ToString::to_string);
             c.sql.execute("UPDATE pools SET auto_label = ?2 WHERE id = ?1", params![row.id, pattern])?;
             let reason = format!("pool {pool}: {}", pattern.as_deref().unwrap_or("none"));
-            c.record(Entry::done(actor, op::POOL_AUTO_LABEL).reason(reason))?;
-            Ok(())
+            let entry = Entry::done(actor, op::POOL_AUTO_LABEL).digest(policy_digest(&policy)?).reason(reason);
+            let leaf = c.record(entry)?;
+            PoolRow::policy_entered(&c.sql, row.id, leaf)
         })
     }
 }

@@ -4,20 +4,21 @@ use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::keys::Terms;
+use super::lease::lease;
 use super::recovery::RecoveryKeyRow;
 use super::{Authority, check_name, close_intent, open_intent, wrap_aad};
-use crate::catalogue::{Actor, Change, Copy, Entry, GenerationRow, KekRow, PoolRow, VolumeRow};
+use crate::catalogue::{Actor, Change, Copy, Entry, GenerationRow, KekRow, KeyLifeRow, LogState, PoolRow, VolumeRow};
 use crate::custody::{Blob, Outcome, op};
 use crate::fault::{bad_request, internal};
 use crate::hex::{Hex, HexBytes};
 use crate::pkcs11::WrapWith;
 use crate::protocol::{
-    GenerationRef, GenerationState, KeyState, Loaded, NewGeneration, Refusal, RefusalCode, Stanza, VolumeKind,
-    VolumeState, VolumeView,
+    GenerationRef, GenerationState, KeyState, Loaded, NewGeneration, PoolPolicy, Refusal, RefusalCode, Rights, Stanza,
+    VolumeKind, VolumeState, VolumeView,
 };
 use crate::recovery::stanza;
 use crate::secret::DataKey;
-use crate::time;
 
 /// A generation whose number is taken and whose intent is entered.
 pub(super) struct Planned {
@@ -29,6 +30,8 @@ pub(super) struct Planned {
     medium_kek: Option<KekRow>,
     recovery: Option<RecoveryKeyRow>,
     pub(super) pool: PoolRow,
+    life: KeyLifeRow,
+    created: String,
     intent: u64,
 }
 
@@ -70,10 +73,11 @@ pub(super) fn plan(
     actor: Actor,
     unit: Option<&str>,
     volume: &VolumeRow,
-    pool: PoolRow,
+    terms: Terms,
     partition: u8,
     suite: Option<u8>,
 ) -> Result<Planned, Refusal> {
+    let Terms { pool, created, seal_until, open_until, medium_kek } = terms;
     volume.check_partition(partition)?;
     super::exchange::check_ours(&c.sql, volume)?;
     let suite = suite.unwrap_or(pool.policy.suite);
@@ -92,7 +96,6 @@ pub(super) fn plan(
     let (generation, first_ordinal) = next.ok_or_else(|| internal("a partition without a row"))?;
     let at = GenerationRef { volume: volume.id, partition, generation, key_id: Uuid::new_v4() };
     let catalogue_kek = KekRow::of_tenant(&c.sql, pool.tenant)?;
-    let medium_kek = pool.policy.key_on_medium.then(|| KekRow::find(&c.sql, pool.medium_kek)).transpose()?;
     let recovery = RecoveryKeyRow::active(&c.sql, c.log(), pool.tenant)?;
     let mut entry = Entry::new(actor, op::KEY_CREATE, Outcome::Intent).at(at);
     if let Some(unit) = unit {
@@ -100,7 +103,21 @@ pub(super) fn plan(
     }
     let intent = open_intent(c, entry, op::KEY_CREATE, at.key_id, Some(volume.id))?;
     let compression = pool.policy.compression;
-    Ok(Planned { at, suite, compression, first_ordinal, catalogue_kek, medium_kek, recovery, pool, intent })
+    let medium = medium_kek.as_ref().map(|kek| kek.id);
+    let life = KeyLifeRow { key_id: at.key_id, seal_until, open_until, medium_kek: medium, leaf: 0 };
+    Ok(Planned {
+        at,
+        suite,
+        compression,
+        first_ordinal,
+        catalogue_kek,
+        medium_kek,
+        recovery,
+        pool,
+        life,
+        created,
+        intent,
+    })
 }
 
 impl Planned {
@@ -112,12 +129,16 @@ impl Planned {
         unit: Option<&str>,
         blobs: &[Vec<u8>],
     ) -> Result<(GenerationRow, Vec<Stanza>), Refusal> {
+        for kek in std::iter::once(&self.catalogue_kek).chain(&self.medium_kek) {
+            still_active(&c.sql, kek.id)?;
+        }
         let holders = self.holders();
         if holders.len() != blobs.len() {
             return Err(internal("a wrapped key too many or too few"));
         }
         let hashes = holders.iter().zip(blobs).map(|(holder, blob)| Blob { kek: *holder, sha256: hash(blob) });
-        let mut entry = Entry::done(actor, op::KEY_CREATE).at(self.at).blobs(hashes.collect());
+        let mut entry =
+            Entry::done(actor, op::KEY_CREATE).at(self.at).blobs(hashes.collect()).digest(self.life.digest()?);
         if let Some(unit) = unit {
             entry = entry.unit(unit);
         }
@@ -133,10 +154,11 @@ impl Planned {
             commitment: None,
             kek: self.catalogue_kek.id,
             wrapped: blobs.first().cloned().ok_or_else(|| internal("no wrapped key"))?,
-            created: time::now(),
+            created: self.created.clone(),
             created_leaf,
         };
         row.insert(&c.sql)?;
+        KeyLifeRow { leaf: created_leaf, ..self.life.clone() }.keep(&c.sql)?;
         let mut further = blobs.iter().skip(1);
         let mut stanzas = Vec::new();
         // Whether the record reaches the medium is not known before it is taken into use.
@@ -184,9 +206,25 @@ impl Planned {
             compression: self.compression,
             stanzas,
             policy: self.pool.policy.clone(),
-            lease_seconds: None,
+            lease_seconds: lease(
+                &self.pool.policy,
+                Rights::SealAndOpen,
+                self.life.seal_until.as_deref(),
+                self.life.open_until.as_deref(),
+                &self.created,
+            ),
         }
     }
+}
+
+/// A key-encryption key may have been compromised or replaced while the token worked: nothing new comes under it then.
+fn still_active(sql: &rusqlite::Connection, kek: Uuid) -> Result<(), Refusal> {
+    let query = "SELECT 1 FROM keks WHERE id = ?1 AND state = 'active'";
+    let active = sql.query_row(query, [kek.to_string()], |_| Ok(())).optional()?;
+    active.ok_or_else(|| {
+        let what = format!("the key-encryption key {kek} was taken out of use while a key was made under it");
+        Refusal::new(RefusalCode::KeyEnded, what, "try again")
+    })
 }
 
 impl Authority {
@@ -195,6 +233,8 @@ impl Authority {
         let keks = std::iter::once(&planned.catalogue_kek).chain(&planned.medium_kek);
         let wraps = keks.map(|k| WrapWith { kek: k.id, mechanism: k.mechanism, aad: wrap_aad(planned.at) }).collect();
         let made = self.make_data_key(wraps).and_then(|(key, mut blobs)| {
+            // A token that has begun to give keys wrongly gives the canary wrongly, too: what is sealed now must open tomorrow.
+            self.check_canary(&planned.catalogue_kek)?;
             if let Some(recovery) = &planned.recovery {
                 blobs.push(recovery.wrap(planned.at, &key)?);
             }
@@ -230,17 +270,21 @@ impl Authority {
             op::KEY_CREATE,
             |e| e.unit(unit).volume(volume),
             || {
+                let pool = usable_tape(self.lock().sql(), unit, volume)?.1;
+                let terms = self.terms(actor, pool)?;
+                self.anchors_allow()?;
                 let planned = self.lock().change(|c| {
-                    let (row, pool) = usable_tape(&c.sql, unit, volume)?;
-                    plan(c, actor, Some(unit), &row, pool, partition, suite)
+                    let (row, _) = usable_tape(&c.sql, unit, volume)?;
+                    plan(c, actor, Some(unit), &row, terms, partition, suite)
                 })?;
                 let (key, blobs) = self.make_planned(actor, &planned)?;
                 let kept = self.lock().change(|c| {
                     // The rules again: the token took its time, and an operator may have retired the volume meanwhile.
                     usable_tape(&c.sql, unit, volume)?;
-                    Ok(planned.keep(c, actor, Some(unit), &blobs)?.1)
+                    planned.keep(c, actor, Some(unit), &blobs)
                 });
-                let stanzas = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                let (row, stanzas) = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                self.before_key_leaves(row.created_leaf)?;
                 Ok((planned.reply(stanzas), key))
             },
         )
@@ -323,40 +367,67 @@ impl Authority {
         rules: impl Fn(&rusqlite::Connection) -> Result<PoolRow, Refusal>,
         entry: Entry,
     ) -> Result<(Loaded, DataKey), Refusal> {
+        self.anchors_allow()?;
         let (row, with) = {
             let catalogue = self.lock();
             rules(catalogue.sql())?;
-            let row = releasable(catalogue.sql(), at)?;
-            super::exchange::check_not_over(catalogue.sql(), catalogue.log(), &row)?;
+            let row = releasable(catalogue.sql(), catalogue.log(), &catalogue.now(), at)?.row;
+            super::exchange::check_not_over(catalogue.sql(), catalogue.log(), &catalogue.now(), &row)?;
             let with = row.confirmed(catalogue.sql(), catalogue.log())?;
             (row, with)
         };
         let key = self.unwrap_in_token(&with, &row.wrapped)?;
-        let loaded = self.lock().change(|c| {
+        let (loaded, leaf) = self.lock().change(|c| {
             let pool = rules(&c.sql)?;
-            let row = releasable(&c.sql, at)?;
-            let rights = row.key_state.rights().ok_or_else(|| internal("a releasable key without rights"))?;
-            c.record(entry.at(at))?;
-            Ok(Loaded {
+            pool.confirm(&c.sql, c.log())?;
+            let now = c.now();
+            let found = releasable(&c.sql, c.log(), &now, at)?;
+            let lease_seconds = found.lease(&pool.policy, &now);
+            let Releasable { row, rights, .. } = found;
+            let leaf = c.record(entry.at(at))?;
+            let loaded = Loaded {
                 at,
                 state: row.state,
                 suite: row.suite,
                 first_ordinal: row.first_ordinal,
                 commitment: row.commitment,
-                policy: pool.policy,
+                // What stands on the medium follows the policy as it was when the generation was made.
+                policy: PoolPolicy { suite: row.suite, compression: row.compression, ..pool.policy },
                 rights,
+                new_generation_allowed: row.key_state == KeyState::Active,
                 sessions: row.sessions(&c.sql)?,
                 end: row.end(&c.sql)?,
                 learn_cartridge: false,
-                lease_seconds: None,
-            })
+                lease_seconds,
+            };
+            Ok((loaded, leaf))
         })?;
+        self.before_key_leaves(leaf)?;
         Ok((loaded, key))
     }
 }
 
-/// The generation, if its key may leave at all.
-pub(super) fn releasable(sql: &rusqlite::Connection, at: GenerationRef) -> Result<GenerationRow, Refusal> {
+/// A generation whose key may leave, and for what.
+pub(super) struct Releasable {
+    pub(super) row: GenerationRow,
+    life: KeyLifeRow,
+    pub(super) rights: Rights,
+}
+
+impl Releasable {
+    /// For how long it may be kept.
+    pub(super) fn lease(&self, policy: &PoolPolicy, now: &str) -> Option<u32> {
+        lease(policy, self.rights, self.life.seal_until.as_deref(), self.life.open_until.as_deref(), now)
+    }
+}
+
+/// The generation, if its key may leave at all: its state, then its periods.
+pub(super) fn releasable(
+    sql: &rusqlite::Connection,
+    log: &LogState,
+    now: &str,
+    at: GenerationRef,
+) -> Result<Releasable, Refusal> {
     let row = GenerationRow::find(sql, at)?;
     let place = format!("generation {} of partition {} of volume {}", at.generation, at.partition, at.volume);
     match row.state {
@@ -369,11 +440,41 @@ pub(super) fn releasable(sql: &rusqlite::Connection, at: GenerationRef) -> Resul
             ));
         }
     }
-    if row.key_state.rights().is_none() {
-        let what = format!("the key of {place} is in state {:?}", row.key_state);
-        return Err(Refusal::new(RefusalCode::VolumeState, what, "a security officer decides what happens with it"));
+    let words = || Ok::<_, Refusal>(VolumeRow::find(sql, at.volume)?.words());
+    let Some(mut rights) = row.key_state.rights() else {
+        let (state, mend) = match row.key_state {
+            KeyState::Compromised => (
+                "is compromised",
+                "its data is restored from another copy and written anew; sealtape key list --compromised says what",
+            ),
+            _ => ("is destroyed", "what it sealed is gone; the medium can be labelled again"),
+        };
+        let what = format!("the key {} of {} {state}", at.key_id, words()?);
+        return Err(Refusal::new(RefusalCode::KeyEnded, what, mend));
+    };
+    let life = KeyLifeRow::confirmed(sql, log, at.key_id, row.created_leaf)?;
+    if let Some(until) = life.open_until.as_deref().filter(|until| now >= *until) {
+        let what = format!("the key {} of {} was to be opened with until {until}; that is past", at.key_id, words()?);
+        let mend = "two custodians may extend its period: sealtape key extend";
+        return Err(Refusal::new(RefusalCode::KeyExpired, what, mend));
     }
-    Ok(row)
+    if life.seal_until.as_deref().is_some_and(|until| now >= until) {
+        rights = Rights::OpenOnly;
+    }
+    Ok(Releasable { row, life, rights })
+}
+
+/// The state of a key whose generation a later one supersedes: an active one is deactivated, one that was marked as compromised or is
+/// destroyed stays so.
+fn superseded(key_state: KeyState) -> Result<KeyState, Refusal> {
+    match key_state {
+        KeyState::Active => key_state.transition(KeyState::Deactivated).map_err(|e| internal(e.to_string())),
+        KeyState::PreActive
+        | KeyState::Deactivated
+        | KeyState::Compromised
+        | KeyState::Destroyed
+        | KeyState::DestroyedCompromised => Ok(key_state),
+    }
 }
 
 /// Refuses a key that is destroyed.
@@ -407,12 +508,16 @@ pub(super) fn activate(c: &Change<'_>, at: GenerationRef, commitment: Hex<32>) -
         match old.state {
             GenerationState::Active => {
                 old.state = GenerationState::Superseded;
-                old.key_state = step(old.key_state, KeyState::Deactivated)?;
+                old.key_state = superseded(old.key_state)?;
             }
             GenerationState::Pending => old.state = GenerationState::Abandoned,
             GenerationState::Superseded | GenerationState::Abandoned => continue,
         }
         old.update(&c.sql)?;
+    }
+    if row.key_state.rights().is_none() {
+        let what = format!("the key {} was marked {:?} before it came into use", at.key_id, row.key_state);
+        return Err(Refusal::new(RefusalCode::KeyEnded, what, "make a new generation"));
     }
     row.state = GenerationState::Active;
     row.key_state = step(row.key_state, KeyState::Active)?;
@@ -444,8 +549,7 @@ fn finish_labelling(c: &mut Change<'_>, actor: Actor, volume: &VolumeRow) -> Res
             for mut row in GenerationRow::standing(&c.sql, old.id, partition)? {
                 if row.state == GenerationState::Active {
                     row.state = GenerationState::Superseded;
-                    row.key_state =
-                        row.key_state.transition(KeyState::Deactivated).map_err(|e| internal(e.to_string()))?;
+                    row.key_state = superseded(row.key_state)?;
                     row.update(&c.sql)?;
                 }
             }

@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod anchor;
 mod audit;
 mod backup;
 mod cartridge;
@@ -41,6 +42,7 @@ use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Statu
 
 pub use crate::catalogue::Actor;
 pub use crate::home::AuthorityOptions;
+pub use crate::time::Clock;
 pub use admin::AuditPlan;
 pub use dual::Changed;
 pub(crate) use admin::insert_pool;
@@ -67,13 +69,16 @@ pub(crate) fn canary_aad(kek: Uuid) -> HexBytes {
 /// The key authority of one installation.
 #[derive(Debug)]
 pub struct Authority {
-    catalogue: Mutex<Catalogue>,
+    /// First, so that its threads end while the catalogue is still this process's.
+    anchors: anchor::Anchors,
+    catalogue: Arc<Mutex<Catalogue>>,
     tokens: hsm::Registry,
     limiter: Mutex<RefusalLimiter>,
     log_key: VerifierKey,
     signing: (Uuid, SignAlgorithm),
     /// Changed only with the catalogue locked, after the change is durable.
     rights: Mutex<Arc<Rights>>,
+    life: keys::LifeState,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -97,11 +102,13 @@ impl Authority {
         let may_be_away = options.token_may_be_away;
         let authority = Self::assemble(home, options, connection, lock)?;
         authority.close_interrupted()?;
+        authority.adopt_policies()?;
         match authority.check_token() {
             Err(e) if may_be_away => tracing::error!("the token cannot be used yet: {e}"),
             other => other?,
         }
         authority.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_START)))?;
+        authority.start_anchors()?;
         Ok(authority)
     }
 
@@ -116,16 +123,22 @@ impl Authority {
         let signing_id =
             meta(&connection, "signing_key")?.parse().map_err(|_| damaged("the signing key's id is malformed"))?;
         let algorithm = named(meta(&connection, "signing_algorithm")?)?;
+        let clock = options.clock.clone();
+        let policy = options.anchoring.clone();
         let token = Token::new(home.token_config(&connection, options)?);
-        let catalogue = Catalogue::open(connection, &log_key)?;
+        let mut catalogue = Catalogue::open(connection, &log_key)?;
+        catalogue.set_clock(clock);
         let rights = Rights::load(catalogue.sql(), catalogue.log(), &crate::restore::origins(catalogue.sql(), &log_key)?)?;
+        let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
-            catalogue: Mutex::new(catalogue),
+            anchors: anchor::Anchors::new(policy, &catalogue)?,
+            catalogue,
             tokens: hsm::Registry::new(Uuid::nil(), token),
             limiter: Mutex::default(),
             log_key,
             signing: (signing_id, algorithm),
             rights: Mutex::new(Arc::new(rights)),
+            life: keys::LifeState::default(),
             _lock: lock,
         })
     }
@@ -188,6 +201,19 @@ impl Authority {
         let _: Result<(), Refusal> = self.refusals_logged(Actor::User(uid), op::PEER, |e| e, || Err(refusal()));
     }
 
+    /// Enters that `actor` asked for a unit that there is not; gives the refusal.
+    pub fn foreign_unit(&self, actor: Actor, unit: &str) -> Refusal {
+        let refused = check_name("unit", unit, 64).and_then(|()| {
+            let what = format!("there is no unit {unit} here");
+            Err(Refusal::new(RefusalCode::NotAllowed, what, "add the drive to the configuration of sealtape-keyd, too"))
+        });
+        let named = |entry: Entry| if unit.len() <= 64 { entry.unit(unit) } else { entry };
+        match self.refusals_logged(actor, op::PEER, named, || refused) {
+            Err(refusal) => refusal,
+            Ok(()) => internal("a foreign unit that is none"),
+        }
+    }
+
     /// Gives every intent without an outcome the outcome "interrupted".
     fn close_interrupted(&self) -> Result<(), Refusal> {
         let mut catalogue = self.lock();
@@ -216,6 +242,11 @@ impl Authority {
     fn check_token(&self) -> Result<(), Refusal> {
         let kek = KekRow::of_tenant(self.lock().sql(), DEFAULT_TENANT)?;
         self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
+        self.check_canary(&kek)
+    }
+
+    /// Unwraps the canary of a KEK: it has to be the one of its making.
+    fn check_canary(&self, kek: &KekRow) -> Result<(), Refusal> {
         let with = WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: canary_aad(kek.id) };
         let canary = self.unwrap_in_token(&with, &kek.canary)?;
         if <[u8; 32]>::from(Sha256::digest(canary.expose())) == kek.canary_sha256 {
@@ -223,8 +254,11 @@ impl Authority {
         } else {
             Err(Refusal::new(
                 RefusalCode::KekMissing,
-                format!("the key-encryption key {} in the token is another one than at set-up", kek.id),
-                "check which token is connected",
+                format!(
+                    "the canary of key-encryption key {} comes out of the token as another key than at its making: it is another token, or it gives wrong answers",
+                    kek.id
+                ),
+                "check which token is connected, and its health",
             ))
         }
     }
@@ -268,14 +302,19 @@ impl Authority {
         let checkpoint = self.lock().log().checkpoint(self.log_key.name());
         let view = |note| CheckpointView { size: checkpoint.size, root: Hex(checkpoint.root), note };
         if let Some(note) = self.kept_checkpoint(checkpoint.size)? {
+            self.publish(&checkpoint, &note);
             return Ok(view(note));
         }
         let text = checkpoint.to_text();
         let signature = self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?;
         let note = self.log_key.note(&text, &signature);
         // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
-        self.log_key.open(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+        self.log_key.open(&note).map_err(|e| {
+            let what = format!("the token signed wrongly with key {}: {e}", self.signing.0);
+            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
+        })?;
         self.lock().keep_checkpoint(checkpoint.size, &note)?;
+        self.publish(&checkpoint, &note);
         Ok(view(note))
     }
 
@@ -343,7 +382,7 @@ impl Authority {
     /// When the log cannot be written, or the checkpoint cannot be signed.
     pub fn shut_down(&self) -> Result<(), Refusal> {
         self.lock().change(|c| c.record(Entry::done(Actor::Service, op::SERVICE_STOP)))?;
-        self.checkpoint().map(|_| ())
+        self.anchor_at_stop()
     }
 }
 

@@ -3,12 +3,12 @@
 use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
-use super::generation::usable_tape;
+use super::generation::{releasable, usable_tape};
 use super::{Authority, check_name};
 use crate::catalogue::{Actor, Entry, GenerationRow, to_db};
 use crate::custody::op;
 use crate::fault::{bad_request, internal};
-use crate::protocol::{GenerationRef, GenerationState, Refusal, RefusalCode, SessionStart, SyncPoint};
+use crate::protocol::{GenerationRef, GenerationState, Refusal, RefusalCode, Rights, SessionStart, SyncPoint};
 
 impl Authority {
     /// A new session of an active generation. Its ordinal is durable before this returns and is given once only, over all
@@ -27,7 +27,13 @@ impl Authority {
             self.lock().change(|c| {
                 let (volume, _) = usable_tape(&c.sql, unit, at.volume)?;
                 super::exchange::check_ours(&c.sql, &volume)?;
-                let row = GenerationRow::find(&c.sql, at)?;
+                let found = releasable(&c.sql, c.log(), &c.now(), at)?;
+                if found.rights != Rights::SealAndOpen {
+                    let what = format!("the key {} of volume {} may open only: its period for sealing is over", at.key_id, at.volume);
+                    let mend = "write the volume from its beginning: that makes a new generation with a new key";
+                    return Err(Refusal::new(RefusalCode::KeyExpired, what, mend));
+                }
+                let row = found.row;
                 if row.state != GenerationState::Active {
                     let what = format!("generation {} of volume {} is {:?}, not active", at.generation, at.volume, row.state);
                     return Err(Refusal::new(RefusalCode::VolumeState, what, "activate it first"));

@@ -54,8 +54,11 @@ impl Authority {
             op::KEY_CREATE,
             |e| e,
             || {
+                let pool = PoolRow::named(self.lock().sql(), pool.unwrap_or(DEFAULT_POOL))?;
+                let terms = self.terms(actor, pool)?;
+                self.anchors_allow()?;
                 let planned = self.lock().change(|c| {
-                    let pool = PoolRow::named(&c.sql, pool.unwrap_or(DEFAULT_POOL))?;
+                    let pool = &terms.pool;
                     let volume = VolumeRow {
                         id: Uuid::new_v4(),
                         pool: pool.id,
@@ -71,7 +74,7 @@ impl Authority {
                     };
                     volume.insert(&c.sql, pool.tenant)?;
                     c.record(Entry::done(actor, op::VOLUME_CREATE).volume(volume.id).reason("stream"))?;
-                    plan(c, actor, None, &volume, pool, 0, None)
+                    plan(c, actor, None, &volume, terms, 0, None)
                 })?;
                 let (key, blobs) = self.make_planned(actor, &planned)?;
                 let kept = self.lock().change(|c| {
@@ -86,10 +89,11 @@ impl Authority {
                         [row.at.volume.to_string()],
                     )?;
                     VolumeRow::find(&c.sql, row.at.volume)?.set_state(&c.sql, VolumeState::Active)?;
-                    c.record(Entry::done(actor, op::KEY_ACTIVATE).at(row.at))?;
-                    Ok(stanzas)
+                    let leaf = c.record(Entry::done(actor, op::KEY_ACTIVATE).at(row.at))?;
+                    Ok((stanzas, leaf))
                 });
-                let stanzas = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                let (stanzas, leaf) = kept.map_err(|refusal| self.plan_failed(actor, &planned, refusal))?;
+                self.before_key_leaves(leaf)?;
                 Ok((planned.reply(stanzas), key))
             },
         )

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::convert::{blob32, from_db, to_db};
-use crate::custody::tree::{Hash, Node, RightEdge, audit_path, leaf_hash, root_from_path};
+use crate::custody::tree::{Hash, Node, RightEdge, audit_path, consistency_path, leaf_hash, root_from_path};
 use crate::custody::{Checkpoint, Leaf, VerifierKey};
 use crate::fault::{damaged, internal};
 use crate::protocol::Refusal;
@@ -15,6 +15,7 @@ pub(crate) struct LogState {
     pub(crate) edge: RightEdge,
     pub(crate) last_time: String,
     pub(crate) checkpoint_size: u64,
+    pub(crate) clock: time::Clock,
 }
 
 fn node(connection: &Connection, at: Node) -> Result<Hash, Refusal> {
@@ -22,6 +23,16 @@ fn node(connection: &Connection, at: Node) -> Result<Hash, Refusal> {
     let hash: Option<Vec<u8>> = query.query_row(params![at.level, to_db(at.index)?], |row| row.get(0)).optional()?;
     let missing = || damaged(format!("the custody log lacks node {} of level {}", at.index, at.level));
     blob32(&hash.ok_or_else(missing)?)
+}
+
+/// The root when the log had `size` leaves, from the stored nodes.
+pub(crate) fn root_at(connection: &Connection, size: u64) -> Result<Hash, Refusal> {
+    RightEdge::load(size, |at| node(connection, at)).map(|edge| edge.root())
+}
+
+/// The proof that the log of `new` leaves begins with that of `old`, from the stored nodes.
+pub(crate) fn consistency(connection: &Connection, old: u64, new: u64) -> Result<Vec<Hash>, Refusal> {
+    consistency_path(old, new, |at| node(connection, at))
 }
 
 pub(crate) fn leaf_text(connection: &Connection, seq: u64) -> Result<String, Refusal> {
@@ -86,7 +97,12 @@ impl LogState {
         if checkpoint_size > edge.size() {
             return Err(damaged(format!("the custody log has {} leaves, {checkpoint_size} were signed", edge.size())));
         }
-        Ok(Self { edge, last_time, checkpoint_size })
+        Ok(Self { edge, last_time, checkpoint_size, clock: time::Clock::default() })
+    }
+
+    /// The time, which never runs back behind the last entry.
+    pub(crate) fn now(&self) -> String {
+        self.clock.now().max(self.last_time.clone())
     }
 
     /// Appends a leaf made by `make` from its sequence number and time.
@@ -96,7 +112,7 @@ impl LogState {
         make: impl FnOnce(u64, String) -> Leaf,
     ) -> Result<u64, Refusal> {
         let seq = self.edge.size();
-        self.last_time = time::now().max(std::mem::take(&mut self.last_time));
+        self.last_time = self.now();
         let leaf = make(seq, self.last_time.clone());
         let text = serde_json::to_string(&leaf).map_err(|e| internal(e.to_string()))?;
         if let Err(what) = Leaf::parse(&text) {
@@ -127,11 +143,6 @@ impl LogState {
             return Err(foreign());
         }
         Leaf::parse(&text).map_err(damaged)
-    }
-
-    /// The time, never before that of the last entry: with the clock set back, time stands still.
-    pub(crate) fn now(&self) -> String {
-        time::now().max(self.last_time.clone())
     }
 
     pub(crate) fn checkpoint(&self, origin: &str) -> Checkpoint {

@@ -3,6 +3,7 @@
 
 mod convert;
 mod copies;
+mod life;
 mod log;
 mod persons;
 mod rows;
@@ -17,8 +18,9 @@ use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
 pub(crate) use copies::Copy;
-pub(crate) use log::{LogState, export_lines, leaf_text};
+pub(crate) use life::{KeyLifeRow, MediumKekRow, policy_digest};
 pub(crate) use persons::{ApprovalRow, RequestRow, RightsRow, dual_leaves};
+pub(crate) use log::{LogState, consistency, export_lines, leaf_text, root_at};
 pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
 
 use crate::custody::{Approval, Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};
@@ -226,6 +228,16 @@ impl Catalogue {
 
     pub(crate) fn sql(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The time for rules: the clock's, or that of the log's last entry if the clock is behind it.
+    pub(crate) fn now(&self) -> String {
+        self.log.now()
+    }
+
+    /// Takes the time from `clock` from now on.
+    pub(crate) fn set_clock(&mut self, clock: time::Clock) {
+        self.log.clock = clock;
     }
 
     /// Runs `make` in one transaction, which has to record at least one custody entry; durable when this returns.

@@ -11,8 +11,8 @@ use crate::fault::{bad_request, damaged};
 use crate::hex::Hex;
 use crate::pkcs11::{WrapMechanism, WrapWith};
 use crate::protocol::{
-    BarcodePattern, Cartridge, GenerationRef, GenerationState, GenerationView, KeyState, LastRecord, PartitionView,
-    PoolPolicy, Refusal, RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState, VolumeSummary,
+    BarcodePattern, Cartridge, GenerationRef, GenerationState, GenerationView, KeyLife, KeyState, LastRecord,
+    PartitionView, PoolPolicy, Refusal, RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState, VolumeSummary,
     VolumeView,
 };
 
@@ -52,32 +52,37 @@ pub(crate) struct PoolRow {
     pub(crate) id: i64,
     pub(crate) tenant: i64,
     pub(crate) policy: PoolPolicy,
-    pub(crate) medium_kek: Uuid,
+    /// The custody entry whose digest is that of the policy.
+    pub(crate) policy_leaf: Option<u64>,
 }
 
 const POOL: &str =
-    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label,
+    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, auto_label, life, policy_leaf,
                     recovery_on_medium
                     FROM pools";
 
-fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, String, Option<String>)> {
+fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, Option<String>, String, Option<i64>)> {
     let policy = PoolPolicy {
         name: row.get(2)?,
         suite: row.get(3)?,
         compression: row.get(4)?,
         key_on_medium: row.get(5)?,
-        recovery_on_medium: row.get(10)?,
+        recovery_on_medium: row.get(11)?,
         label_on_medium: row.get(6)?,
         barcode_on_medium: row.get(7)?,
         auto_label: None,
+        life: KeyLife::default(),
     };
-    Ok((PoolRow { id: row.get(0)?, tenant: row.get(1)?, policy, medium_kek: Uuid::nil() }, row.get(8)?, row.get(9)?))
+    let pool = PoolRow { id: row.get(0)?, tenant: row.get(1)?, policy, policy_leaf: None };
+    Ok((pool, row.get(8)?, row.get(9)?, row.get(10)?))
 }
 
 impl PoolRow {
-    fn from_raw((mut row, kek, auto_label): (Self, String, Option<String>)) -> Result<Self, Refusal> {
-        row.medium_kek = uuid(&kek)?;
+    fn from_raw((mut row, auto_label, life, leaf): (Self, Option<String>, String, Option<i64>)) -> Result<Self, Refusal> {
         row.policy.auto_label = auto_label.map(BarcodePattern::try_from).transpose().map_err(damaged)?;
+        row.policy.life = serde_json::from_str(&life)
+            .map_err(|e| damaged(format!("pool {}: its periods are malformed: {e}", row.policy.name)))?;
+        row.policy_leaf = leaf.map(from_db).transpose()?;
         Ok(row)
     }
 

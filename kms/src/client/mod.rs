@@ -19,9 +19,9 @@ use uuid::Uuid;
 use crate::frame::{Deadline, MAX_CONTROL_REQUEST, MAX_REPLY, read_frame, write_frame};
 use crate::hex::Hex;
 use crate::protocol::{
-    Cartridge, CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest, GenerationRef, LabelOrder,
-    LabelTicket, Loaded, NewGeneration, NewVolume, PoolPolicy, Refusal, SessionStart, Status, SyncPoint, Ticket,
-    VolumeState, VolumeSummary, VolumeView,
+    Cartridge, CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest, Ended, GenerationRef,
+    LabelOrder, LabelTicket, Loaded, NewGeneration, NewVolume, PoolPolicy, Refusal, Rights, SessionStart, Status,
+    SyncPoint, Ticket, VolumeState, VolumeSummary, VolumeView,
 };
 use crate::secret::DataKey;
 
@@ -287,6 +287,31 @@ impl DataPathClient {
     /// [`ClientError`]
     pub fn incident(&self, volume: Option<Uuid>, text: impl Into<String>) -> Result<(), ClientError> {
         self.done(&DataPathRequest::Incident { unit: self.unit.clone(), volume, text: text.into() })
+    }
+}
+
+impl DataPathClient {
+    /// Waits for ends of releases behind number `after`, at the longest [`WATCH_LIMIT`](crate::protocol::WATCH_LIMIT), which the
+    /// client's own limit has to exceed. For a client of its own.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn watch(&self, after: u64) -> Result<(u64, Vec<Ended>), ClientError> {
+        match self.call(&DataPathRequest::Watch { after })? {
+            (DataPathReply::Ended { to, keys }, None) => Ok((to, keys)),
+            _ => Err(self.channel.unexpected("reply")),
+        }
+    }
+
+    /// The key of a loaded generation may be kept for another period: for how many seconds, and with which rights.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn renew(&self, at: GenerationRef) -> Result<(Option<u32>, Rights), ClientError> {
+        match self.call(&DataPathRequest::Renew { unit: self.unit.clone(), at })? {
+            (DataPathReply::Renewed { lease_seconds, rights }, None) => Ok((lease_seconds, rights)),
+            _ => Err(self.channel.unexpected("reply")),
+        }
     }
 }
 

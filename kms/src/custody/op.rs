@@ -49,6 +49,17 @@ pub const PEER: &str = "peer";
 
 // Key life.
 
+/// The release of a data key is renewed.
+pub const KEY_RENEW: &str = "key.renew";
+/// A data key, or all keys under a key-encryption key, are compromised; the digest is over the list of their ids.
+pub const KEY_COMPROMISE: &str = "key.compromise";
+/// The periods of a data key are extended.
+pub const KEY_EXTEND: &str = "key.extend";
+/// A pool's policy is changed; the digest is that of the policy.
+pub const POOL_SET: &str = "pool.set";
+/// A medium key-encryption key is given a pool and an epoch.
+pub const POOL_EPOCH: &str = "pool.epoch";
+
 // Custodians, roles, approvals.
 
 /// A person is registered as a custodian.
@@ -108,3 +119,13 @@ pub const BACKUP_STATE: &str = "backup.state";
 pub const BACKUP_RESTORED: &str = "backup.restored";
 
 // The log itself: anchors, tenants, signing key.
+/// Which anchors there are and what depends on them, at a start that finds them changed; `digest` is that of the policy.
+pub const ANCHOR_POLICY: &str = "anchor.policy";
+/// An anchor knows another history than the catalogue has: `failed`. The same anchor agrees again: `done`.
+pub const ANCHOR_ALARM: &str = "anchor.alarm";
+/// An anchor cannot be used (`failed`), and can be again (`done`).
+pub const ANCHOR_STATE: &str = "anchor.state";
+/// An anchor that has lost what was anchored in it begins from nothing.
+pub const ANCHOR_ACCEPT: &str = "anchor.accept";
+/// A key whose release was entered did not leave, because the entry could not be anchored.
+pub const KEY_WITHHELD: &str = "key.withheld";

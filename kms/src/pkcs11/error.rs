@@ -46,6 +46,16 @@ pub enum TokenError {
     /// The token has locked its PIN.
     #[error("the token has locked its PIN; its security officer has to unlock it, then clear the latch")]
     PinLocked,
+    /// One more wrong PIN would lock the token.
+    #[error(
+        "the token allows one more wrong PIN before it locks, so the PIN is not tried; log in once with the vendor's tool, which resets the count"
+    )]
+    PinFinalTry,
+    /// It is not known how the last login went, and the token counts a rejected PIN.
+    #[error(
+        "a login was cut off, and the token counts a rejected PIN since; the PIN is not tried again until it is put right and the latch is cleared"
+    )]
+    PinInDoubt,
     /// A PIN was rejected earlier.
     #[error("the PIN was rejected at {since} and is not tried again, so that the token does not lock; put the PIN right, then clear {}", file.display())]
     PinLatched {
@@ -123,6 +133,14 @@ pub enum TokenError {
     Crashed {
         /// The operation.
         call: String,
+    },
+    /// All sessions of the token are at work.
+    #[error("all {sessions} sessions of the token are at work and none came free within {limit_ms} ms")]
+    Busy {
+        /// How many there are.
+        sessions: u16,
+        /// The limit.
+        limit_ms: u64,
     },
     /// The worker cannot be started or talked to.
     #[error("the PKCS#11 worker process cannot be used: {what}")]

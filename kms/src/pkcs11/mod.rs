@@ -4,7 +4,12 @@
 //! ([`worker_main`]), which holds the sessions and the PIN, and is killed and started again when it overruns a deadline.
 //! [`Token`] is the key authority's side.
 
+mod blank;
+mod child;
 mod error;
+mod keys;
+mod ladder;
+mod lane;
 mod module;
 mod pin;
 mod sys;
@@ -15,7 +20,7 @@ mod worker;
 
 pub use error::TokenError;
 pub use pin::{PinLatch, PinPrompt, PinSource, read_pin_file, write_pin_file};
-pub use token::{Limits, Token, TokenConfig, WORKER_ARGUMENT, WorkerCommand, init_token};
+pub use token::{DEFAULT_LANES, Limits, Token, TokenConfig, WORKER_ARGUMENT, WorkerCommand, init_token};
 pub use uri::Uri;
-pub use wire::{SignAlgorithm, WrapMechanism, WrapWith};
+pub use wire::{SignAlgorithm, UnwrapTemplate, WrapMechanism, WrapWith};
 pub use worker::worker_main;

@@ -142,15 +142,51 @@ impl PinLatch {
         })
     }
 
+    /// Notes that a login begins, so that one that is cut off (a crash, a kill) is known at the next; gives whether the last one was.
+    pub(super) fn begin_login(&self) -> Result<bool, TokenError> {
+        let file = self.mark();
+        let write = || -> io::Result<bool> {
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(true),
+                made => made?.sync_all()?,
+            }
+            if let Some(dir) = file.parent() {
+                File::open(dir)?.sync_all()?;
+            }
+            Ok(false)
+        };
+        write().map_err(|e| TokenError::Worker {
+            what: format!("that a login begins cannot be noted in {}: {e}", file.display()),
+        })
+    }
+
+    /// The login ended one way or the other. A mark that stays costs a look at the token's flags, nothing else.
+    pub(super) fn end_login(&self) {
+        if let Err(e) = remove(&self.mark()) {
+            tracing::warn!("removing {}: {e}", self.mark().display());
+        }
+    }
+
+    fn mark(&self) -> PathBuf {
+        let mut name = self.file.clone().into_os_string();
+        name.push(".login");
+        name.into()
+    }
+
     /// Clears it.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub fn clear(&self) -> io::Result<()> {
-        match std::fs::remove_file(&self.file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        remove(&self.mark())?;
+        remove(&self.file)
+    }
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -179,6 +215,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let latch = PinLatch::new(dir.path().join("pin.latched"));
         assert!(!latch.is_set());
+        assert!(!latch.begin_login().unwrap());
+        assert!(latch.begin_login().unwrap(), "the first one did not end");
+        latch.end_login();
+        assert!(!latch.begin_login().unwrap());
         latch.set("pkcs11:token=a").unwrap();
         assert!(PinLatch::new(dir.path().join("pin.latched")).is_set());
         latch.clear().unwrap();

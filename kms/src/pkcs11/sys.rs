@@ -6,15 +6,31 @@
 
 #![allow(unsafe_code, reason = "calls through the function list of a PKCS#11 module")]
 
+use std::ffi::{CString, c_void};
 use std::path::Path;
-use std::ptr;
+use std::ptr::{self, NonNull};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11 as Context};
+use cryptoki::error::Error as CkError;
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CKA_VALUE,
-    CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_KEY_SIZE_RANGE, CKR_OK, Pkcs11,
+    CKR_BUFFER_TOO_SMALL, CKR_DATA_INVALID, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_KEY_SIZE_RANGE, CKR_OK, Pkcs11,
 };
 
 use crate::secret::DATA_KEY_LEN;
+
+/// `C_Initialize`; `parameters` is what some modules (NSS) take as `pReserved`.
+pub(super) fn initialize(context: &Context, parameters: Option<&CString>) -> Result<(), CkError> {
+    let flags = CInitializeFlags::OS_LOCKING_OK;
+    let args = match parameters.and_then(|p| NonNull::new(p.as_ptr().cast_mut().cast::<c_void>())) {
+        None => CInitializeArgs::new(flags),
+        // SAFETY: a pointer to a string that ends with NUL and outlives the call; a module that takes parameters reads them as one
+        // (the administrator configured them for this module), every other one demands NULL and says CKR_ARGUMENTS_BAD.
+        Some(parameters) => unsafe { CInitializeArgs::new_with_reserved(flags, parameters) },
+    };
+    context.initialize(args)
+}
 
 /// The module's function list, kept beside `cryptoki`'s own (the dynamic loader counts references to the one library).
 pub(super) struct RawModule {
@@ -41,7 +57,8 @@ impl RawModule {
         Ok(Self { list, _library: library })
     }
 
-    /// Reads `CKA_VALUE` of a 32-byte key into `to`.
+    /// Reads `CKA_VALUE` of a 32-byte key into `to`. A module that says success and writes nothing, or zeros, would give a key that
+    /// everybody knows: the buffer holds random bytes before, and each word of it has to change.
     pub(super) fn read_key(
         &self,
         session: CK_SESSION_HANDLE,
@@ -50,11 +67,16 @@ impl RawModule {
     ) -> Result<(), CK_RV> {
         let call = self.list.C_GetAttributeValue.ok_or(CKR_FUNCTION_NOT_SUPPORTED)?;
         let length = to.len().try_into().map_err(|_| CKR_GENERAL_ERROR)?;
+        getrandom::fill(to).map_err(|_| CKR_GENERAL_ERROR)?;
+        let before = *to;
         let mut attribute = CK_ATTRIBUTE { type_: CKA_VALUE, pValue: to.as_mut_ptr().cast(), ulValueLen: length };
         // SAFETY: one attribute with a buffer of the length it names; the module writes at most that much (PKCS#11 5.7.5).
         let rv = unsafe { call(session, object, &mut attribute, 1) };
         match rv {
-            CKR_OK if attribute.ulValueLen == length => Ok(()),
+            CKR_OK if attribute.ulValueLen == length => {
+                let kept = to.chunks(8).zip(before.chunks(8)).any(|(now, then)| now == then);
+                if kept || to.iter().all(|byte| *byte == 0) { Err(CKR_DATA_INVALID) } else { Ok(()) }
+            }
             CKR_OK => Err(CKR_KEY_SIZE_RANGE),
             other => Err(other),
         }

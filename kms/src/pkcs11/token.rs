@@ -1,21 +1,18 @@
-//! The key authority's side of a token: a worker process with deadlines.
+//! The key authority's side of a token: lanes, deadlines, the latch, and what is asked of the token.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::child::{ModuleCommand, ModuleProcess, Running, fault};
 use super::error::TokenError;
 use super::pin::{PinLatch, PinSource};
 use super::uri::Uri;
-use super::wire::{Area, Reply, Request, SignAlgorithm, WrapMechanism, WrapWith, receive, send};
-use crate::frame::Deadline;
+use super::wire::{Area, Reply, Request, SignAlgorithm, UnwrapTemplate, WrapMechanism, WrapWith};
 use crate::hex::HexBytes;
 use crate::secret::{DataKey, Pin};
 
@@ -23,7 +20,7 @@ use crate::secret::{DataKey, Pin};
 pub const WORKER_ARGUMENT: &str = "pkcs11-worker";
 
 /// How a worker is started.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerCommand {
     /// The executable.
     pub program: PathBuf,
@@ -49,7 +46,7 @@ impl WorkerCommand {
 pub struct Limits {
     /// Loading the module and logging in.
     pub start: Duration,
-    /// Any other call, the ladder inside the worker included.
+    /// Any other call, the ladder inside the worker included; as long a call waits for a free session before.
     pub call: Duration,
     /// How long nothing is tried after a worker hung or failed to start.
     pub pause: Duration,
@@ -68,6 +65,8 @@ pub struct TokenConfig {
     pub worker: WorkerCommand,
     /// The PKCS#11 module.
     pub module: PathBuf,
+    /// What the module takes as `pReserved` of `C_Initialize`; few do (NSS).
+    pub parameters: Option<String>,
     /// The token.
     pub uri: Uri,
     /// Where the PIN comes from.
@@ -80,76 +79,102 @@ pub struct TokenConfig {
     pub limits: Limits,
 }
 
-/// A token behind a worker process. Calls are served one after the other.
+/// Sessions of a token in which requests run at once, unless told otherwise.
+pub const DEFAULT_LANES: u16 = 4;
+
+/// A token behind a worker process, which it may share with other tokens of the module. As many calls run at once as the token has
+/// lanes; more wait, at the longest one call's limit.
 #[derive(Debug)]
 pub struct Token {
     config: TokenConfig,
+    lanes: Lanes,
+    template: Option<UnwrapTemplate>,
+    module: Arc<ModuleProcess>,
+    /// This token's number in the worker.
+    seat: u32,
+    starts: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    worker: Option<Worker>,
-    starts: u64,
+    /// The process that it was opened in.
+    attached: Option<u64>,
     failed: Option<(Instant, TokenError)>,
 }
 
+/// The lanes that are free.
 #[derive(Debug)]
-struct Worker {
-    child: Child,
-    socket: UnixStream,
+struct Lanes {
+    count: u16,
+    free: Mutex<Vec<u16>>,
+    freed: Condvar,
 }
 
-impl Worker {
-    fn start(command: &WorkerCommand, environment: &[(String, String)]) -> io::Result<Self> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(&command.program)
-            .arg0("sealtape-pkcs11-worker")
-            .args(&command.arguments)
-            .env_remove("CREDENTIALS_DIRECTORY")
-            .envs(environment.iter().map(|(k, v)| (k, v)))
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            // An interrupt from a terminal goes to its whole foreground group: the last checkpoint still has to be signed.
-            .process_group(0)
-            .spawn()?;
-        Ok(Self { child, socket: ours })
+/// A lane, until dropped.
+struct Taken<'a> {
+    lanes: &'a Lanes,
+    lane: u16,
+}
+
+impl Lanes {
+    fn new(count: u16) -> Self {
+        Self { count, free: Mutex::new((0..count).rev().collect()), freed: Condvar::new() }
     }
 
-    fn call(&mut self, request: &Request, secret: &Area, limit: Duration) -> Result<(Reply, Area), TokenError> {
-        let mut stream = Deadline::new(&self.socket, limit);
-        let answer = send(&mut stream, request, secret).and_then(|()| receive(&mut stream));
-        answer.map_err(|e| match e.kind() {
-            io::ErrorKind::TimedOut => TokenError::Hung {
-                call: request.name().into(),
-                limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-            },
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                TokenError::Crashed { call: request.name().into() }
-            }
-            _ => TokenError::Worker { what: e.to_string() },
-        })
+    fn take(&self, limit: Duration) -> Result<Taken<'_>, TokenError> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.freed.wait_timeout_while(free, limit, |free| free.is_empty());
+        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let lane = free.pop().ok_or(TokenError::Busy { sessions: self.count, limit_ms })?;
+        Ok(Taken { lanes: self, lane })
     }
 }
 
-impl Drop for Worker {
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        // SIGKILL: a hung module reacts to nothing else, and the worker holds no state worth a farewell.
-        if let Err(e) = self.child.kill().and_then(|()| self.child.wait()) {
-            tracing::warn!("ending the PKCS#11 worker {}: {e}", self.child.id());
-        }
+        self.lanes.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.lane);
+        self.lanes.freed.notify_one();
     }
-}
-
-fn fault(e: impl ToString) -> TokenError {
-    TokenError::Worker { what: e.to_string() }
 }
 
 impl Token {
-    /// A token; its worker starts with the first call.
+    /// A token with a worker process of its own, which starts with the first call.
     #[must_use]
     pub fn new(config: TokenConfig) -> Self {
-        Self { config, state: Mutex::new(State::default()) }
+        Self::beside(config, &[])
+    }
+
+    /// A token that shares the worker process of one of `others` when it is behind the same module: `C_Finalize` hits all tokens of
+    /// a module in a process, so the process has to know them all.
+    #[must_use]
+    pub fn beside(config: TokenConfig, others: &[Arc<Self>]) -> Self {
+        let command = ModuleCommand {
+            worker: config.worker.clone(),
+            module: config.module.clone(),
+            parameters: config.parameters.clone(),
+            environment: config.environment.clone(),
+        };
+        let known = others.iter().map(|t| &t.module).find(|m| *m.command() == command);
+        let module = known.map_or_else(|| Arc::new(ModuleProcess::new(command)), Arc::clone);
+        let seat = module.seat();
+        let lanes = Lanes::new(DEFAULT_LANES);
+        Self { config, lanes, template: None, module, seat, starts: AtomicU64::new(0), state: Mutex::default() }
+    }
+
+    /// How many sessions work at once; a network HSM gains by more, up to its licence.
+    #[must_use]
+    pub fn with_lanes(mut self, lanes: u16) -> Self {
+        self.lanes = Lanes::new(lanes.clamp(1, 64));
+        self
+    }
+
+    /// The unwrap template of the token's profile, so that it is not searched for.
+    #[must_use]
+    pub fn with_template(mut self, template: UnwrapTemplate) -> Self {
+        self.template = Some(template);
+        self
     }
 
     /// Its URI.
@@ -170,11 +195,20 @@ impl Token {
         &self.config.latch
     }
 
-    /// How often a worker was started, and the process id of the present one.
+    /// How to reach it.
+    #[must_use]
+    pub fn config(&self) -> &TokenConfig {
+        &self.config
+    }
+
+    /// How often the token was opened in a new worker process, and the process id of the present one.
     #[must_use]
     pub fn worker(&self) -> (u64, Option<u32>) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.starts, state.worker.as_ref().map(|w| w.child.id()))
+        (self.starts.load(Ordering::Relaxed), self.module.pid())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Clears the PIN latch.
@@ -182,11 +216,20 @@ impl Token {
     /// # Errors
     /// When its file cannot be removed.
     pub fn clear_latch(&self) -> io::Result<()> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed = None;
+        self.state().failed = None;
+        self.module.forgive();
         self.config.latch.clear()
     }
 
-    fn attach(&self, state: &mut State) -> Result<(), TokenError> {
+    /// The worker process with this token open in it.
+    fn attached(&self) -> Result<Arc<Running>, TokenError> {
+        let mut state = self.state();
+        if let Some(running) = self.module.running()
+            && state.attached == Some(running.epoch)
+        {
+            return Ok(running);
+        }
+        state.attached = None;
         self.config.latch.check()?;
         if let Some((until, error)) = &state.failed
             && Instant::now() < *until
@@ -195,45 +238,51 @@ impl Token {
         }
         let uri = self.config.uri.to_string();
         let pin = self.config.pin.take(&uri)?;
-        state.starts += 1;
-        let result = (|| {
-            let mut worker = Worker::start(&self.config.worker, &self.config.environment).map_err(fault)?;
-            let request = Request::Attach { module: self.config.module.clone(), uri: Some(uri.clone()) };
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        let limits = self.config.limits;
+        let opened = self.module.start(limits.start, limits.pause).and_then(|running| {
+            running.latch(self.seat, self.config.latch.clone(), uri.clone());
+            let unresolved = self.config.latch.begin_login()?;
+            let request =
+                Request::Attach { uri: uri.clone(), lanes: self.lanes.count, template: self.template, unresolved };
             let secret = Area::pin(&pin).map_err(fault)?;
-            match worker.call(&request, &secret, self.config.limits.start)?.0 {
-                Reply::Done => Ok(worker),
-                Reply::Failed(e) => Err(e),
+            let answer = running.call(self.seat, 0, request, &secret, limits.start);
+            if !answer.as_ref().is_err_and(cut_off) {
+                self.config.latch.end_login();
+            }
+            match answer?.0 {
+                Reply::Done => Ok(running),
                 _ => Err(fault("unexpected reply")),
             }
-        })();
-        match result {
-            Ok(worker) => {
+        });
+        match opened {
+            Ok(running) => {
                 state.failed = None;
-                state.worker = Some(worker);
-                Ok(())
+                state.attached = Some(running.epoch);
+                Ok(running)
             }
-            Err(e) => Err(self.note(state, e)),
+            Err(error) => Err(self.note(&mut state, error)),
         }
     }
 
     /// Draws the consequences of a failure.
     fn note(&self, state: &mut State, error: TokenError) -> TokenError {
         match &error {
-            TokenError::PinIncorrect | TokenError::PinLocked => {
-                state.worker = None;
+            TokenError::PinIncorrect | TokenError::PinLocked | TokenError::PinInDoubt => {
+                state.attached = None;
                 if let Err(worse) = self.config.latch.set(&self.config.uri.to_string()) {
                     // Without the mark on disk at least this process must not try again.
                     state.failed = Some((Instant::now() + Duration::from_secs(u64::from(u32::MAX)), worse.clone()));
                     return worse;
                 }
             }
-            TokenError::Hung { .. } | TokenError::Crashed { .. } | TokenError::Worker { .. } => {
+            TokenError::Hung { .. } | TokenError::Worker { .. } => {
                 tracing::error!("{error}");
-                state.worker = None;
-                if !matches!(error, TokenError::Crashed { .. }) {
-                    state.failed = Some((Instant::now() + self.config.limits.pause, error.clone()));
-                }
+                self.module.rest(self.config.limits.pause, &error);
             }
+            TokenError::Crashed { .. } => tracing::error!("{error}"),
+            // So that the token is looked for again, and not in a process where it was open once.
+            TokenError::TokenMissing { .. } => state.attached = None,
             _ => {}
         }
         error
@@ -244,26 +293,26 @@ impl Token {
     }
 
     fn call_with(&self, request: &Request, secret: &Area) -> Result<(Reply, Area), TokenError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.call_within(request, secret, self.config.limits.call)
+    }
+
+    fn call_within(&self, request: &Request, secret: &Area, limit: Duration) -> Result<(Reply, Area), TokenError> {
+        let lane = self.lanes.take(self.config.limits.call)?;
         let mut again = request.repeatable();
         loop {
-            if state.worker.is_none() {
-                self.attach(&mut state)?;
-            }
-            let worker = state.worker.as_mut().ok_or_else(|| fault("no worker"))?;
-            match worker.call(request, secret, self.config.limits.call) {
-                Ok((Reply::Failed(e), _)) => return Err(self.note(&mut state, e)),
+            let running = self.attached()?;
+            let error = match running.call(self.seat, lane.lane, request.clone(), secret, limit) {
                 Ok(answer) => return Ok(answer),
-                Err(e) => {
-                    let crashed = matches!(e, TokenError::Crashed { .. });
-                    let e = self.note(&mut state, e);
-                    // A worker that was killed between two calls shows only now: once more with a new one.
-                    if !(crashed && again) {
-                        return Err(e);
-                    }
-                    again = false;
-                }
+                Err(error) => error,
+            };
+            let error = self.note(&mut self.state(), error);
+            // The process ended, before the call or during it, by a crash or because the call of another lane hung: once more with a
+            // new one.
+            if !(matches!(error, TokenError::Crashed { .. }) && again) {
+                return Err(error);
             }
+            again = false;
+            self.module.wait_out();
         }
     }
 
@@ -385,19 +434,23 @@ pub fn init_token(
     user_pin: &Pin,
 ) -> Result<Uri, TokenError> {
     let limit = Limits::default().start;
-    let mut worker = Worker::start(worker, environment).map_err(fault)?;
-    let steps = [
-        (Request::Attach { module: module.to_owned(), uri: None }, Area::empty()),
-        (Request::InitToken { label: label.into() }, Area::pin(so_pin)),
-        (Request::InitPin, Area::pin(user_pin)),
-    ];
-    let mut uri = None;
-    for (request, secret) in steps {
-        match worker.call(&request, &secret.map_err(fault)?, limit)?.0 {
-            Reply::Failed(e) => return Err(e),
-            Reply::Token(name) => uri = Some(name.parse()?),
-            _ => {}
-        }
+    let command = ModuleCommand {
+        worker: worker.clone(),
+        module: module.to_owned(),
+        parameters: None,
+        environment: environment.to_vec(),
+    };
+    let process = ModuleProcess::new(command);
+    let running = process.start(limit, Duration::ZERO)?;
+    let so_pin = Area::pin(so_pin).map_err(fault)?;
+    running.call(0, 0, Request::InitToken { label: label.into() }, &so_pin, limit)?;
+    match running.call(0, 0, Request::InitPin, &Area::pin(user_pin).map_err(fault)?, limit)?.0 {
+        Reply::Token(name) => name.parse(),
+        _ => Err(fault("the token was not named")),
     }
-    uri.ok_or_else(|| fault("the token was not named"))
+}
+
+/// Whether it is unknown how a login ended.
+fn cut_off(error: &TokenError) -> bool {
+    matches!(error, TokenError::Hung { .. } | TokenError::Crashed { .. } | TokenError::Worker { .. })
 }

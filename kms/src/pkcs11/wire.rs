@@ -1,7 +1,10 @@
-//! Between the key authority and its PKCS#11 worker: one request, one reply, over one socket pair.
+//! Between the key authority and its PKCS#11 worker, over one socket pair: calls with numbers, answers in any order.
 //!
 //! A message is: length of the body (u32, big-endian), the body (JSON without secrets), and always a secret area of 256 bytes, of
 //! which the first two (big-endian) say how many of the others are used. The area goes between a locked page and the socket.
+//!
+//! A call names a token (a number that the parent gives it) and one of its lanes (sessions). The parent has one call under way in a
+//! lane at most, so nothing waits in the worker.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -71,13 +74,59 @@ pub struct WrapWith {
     pub aad: HexBytes,
 }
 
+/// Which template a token wants when it unwraps a data key. All of them ask for a session object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnwrapTemplate {
+    /// `CKA_SENSITIVE` false and `CKA_EXTRACTABLE` true, no length.
+    #[default]
+    Plain,
+    /// The same with `CKA_VALUE_LEN`.
+    WithLength,
+    /// `CKA_EXTRACTABLE` alone: a token that refuses to be told that a key is not sensitive.
+    Extractable,
+    /// `CKA_EXTRACTABLE` and `CKA_VALUE_LEN`.
+    ExtractableWithLength,
+}
+
+impl UnwrapTemplate {
+    /// All of them, the usual one first.
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::WithLength, Self::Extractable, Self::ExtractableWithLength];
+}
+
+/// A request for one lane of one token.
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Call<R> {
+    pub(crate) id: u64,
+    pub(crate) token: u32,
+    pub(crate) lane: u16,
+    pub(crate) request: R,
+}
+
+/// The answer to the call of this id; with id 0 something that nobody asked for: a PIN was rejected while logging in again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) id: u64,
+    pub(crate) token: u32,
+    pub(crate) reply: Reply,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Load the module; with a URI find the token and log in (PIN in the secret area).
-    Attach {
+    /// Load the module and initialise it; the first request.
+    Load {
         module: PathBuf,
-        uri: Option<String>,
+        /// `pReserved` of `C_Initialize`.
+        parameters: Option<String>,
+    },
+    /// Find the token and log in (PIN in the secret area).
+    Attach {
+        uri: String,
+        lanes: u16,
+        template: Option<UnwrapTemplate>,
+        /// Whether a login before this one did not end: then the token's own flags decide whether its PIN was rejected.
+        unresolved: bool,
     },
     /// Initialise a free slot's token (SO PIN in the secret area).
     InitToken {
@@ -127,6 +176,7 @@ impl Request {
     /// Name for messages.
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::Load { .. } => "loading the module",
             Self::Attach { .. } => "opening the token",
             Self::InitToken { .. } => "initialising the token",
             Self::InitPin => "setting the user PIN",
@@ -148,7 +198,7 @@ impl Request {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
             Self::Wrap { .. } | Self::Rewrap { .. } => true,
             Self::CheckKek { .. } | Self::Mechanisms => true,
-            Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
+            Self::Load { .. } | Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,
         }
     }

@@ -1,16 +1,21 @@
-//! The worker process: one module, one request at a time, on the socket that is its standard input.
+//! The worker process: one module, its tokens, a thread for each of their lanes, on the socket that is its standard input.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::blank::BlankToken;
 use super::error::TokenError;
-use super::module::Module;
-use super::wire::{Area, Reply, Request, receive, send};
+use super::module::{Module, Seat};
+use super::wire::{Answer, Area, Call, Reply, Request, receive, send};
+use crate::hex::HexBytes;
 use crate::sys::exit_now;
 
 /// Serves PKCS#11 requests until the parent goes away; the body of the hidden command [`super::WORKER_ARGUMENT`].
@@ -19,21 +24,22 @@ use crate::sys::exit_now;
 /// When it was not started by a key authority, or the socket fails.
 pub fn worker_main() -> io::Result<()> {
     crate::secret::harden_process()?;
+    crate::sys::drop_capabilities()?;
     let socket = take_socket()?;
     watch_parent(socket.try_clone()?)?;
-    let mut module = None;
+    let mut worker = Worker {
+        out: Arc::new(Out(Mutex::new(socket.try_clone()?))),
+        module: None,
+        blank: None,
+        tokens: HashMap::new(),
+    };
     loop {
-        let (request, area) = match receive::<Request>(&mut &socket) {
-            Ok(message) => message,
-            // The parent has gone: the normal end.
-            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                return Ok(());
-            }
+        match receive::<Call<Request>>(&mut &socket) {
+            Ok((call, area)) => worker.take(call, area)?,
+            // The parent has gone: the normal end. At once: a lane may be inside the module, and unloading under it would crash.
+            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => exit_now(0),
             Err(e) => return Err(e),
-        };
-        let mut secret = Area::empty()?;
-        let reply = serve(&mut module, &request, &area, &mut secret).unwrap_or_else(Reply::Failed);
-        send(&mut &socket, &reply, &secret)?;
+        }
     }
 }
 
@@ -71,59 +77,197 @@ fn worker_fault(e: impl ToString) -> TokenError {
     TokenError::Worker { what: e.to_string() }
 }
 
-fn serve(slot: &mut Option<Module>, request: &Request, area: &Area, secret: &mut Area) -> Result<Reply, TokenError> {
-    if let Request::Attach { module, uri } = request {
-        *slot = None;
-        let mut loaded = Module::load(module.clone())?;
-        if let Some(uri) = uri {
-            loaded.attach(uri.parse()?, area.to_pin().map_err(worker_fault)?)?;
+/// The way back, shared by all lanes.
+struct Out(Mutex<UnixStream>);
+
+impl Out {
+    fn answer(&self, id: u64, token: u32, reply: Reply, secret: &Area) {
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = send(&mut &*socket, &Answer { id, token, reply }, secret) {
+            // Half an answer would be taken for the beginning of the next.
+            eprintln!("sealtape-pkcs11-worker: {e}");
+            exit_now(1);
         }
-        *slot = Some(loaded);
-        return Ok(Reply::Done);
     }
-    let module = slot.as_mut().ok_or_else(|| worker_fault("no module is loaded"))?;
-    match request {
-        Request::Attach { .. } => Err(worker_fault("served above")),
-        Request::InitToken { label } => {
-            module.init_token(area.to_pin().map_err(worker_fault)?, label)?;
-            Ok(Reply::Done)
+
+    fn failed(&self, id: u64, token: u32, error: TokenError) {
+        match Area::empty() {
+            Ok(area) => self.answer(id, token, Reply::Failed(error), &area),
+            Err(_) => exit_now(1),
         }
-        Request::InitPin => {
-            let uri = module.init_pin(&area.to_pin().map_err(worker_fault)?)?;
-            Ok(Reply::Token(uri.to_string()))
+    }
+}
+
+struct Worker {
+    out: Arc<Out>,
+    module: Option<Arc<Module>>,
+    blank: Option<BlankToken>,
+    /// The lanes of each token: a thread each.
+    tokens: HashMap<u32, Vec<SyncSender<(Call<Request>, Area)>>>,
+}
+
+/// A token's seat, once it is attached.
+type OnceSeat = Mutex<Option<Arc<Seat>>>;
+
+impl Worker {
+    fn take(&mut self, call: Call<Request>, area: Area) -> io::Result<()> {
+        let (id, token) = (call.id, call.token);
+        let served = match &call.request {
+            Request::Load { module, parameters } => {
+                self.load(module.clone(), parameters.as_deref()).map(|()| Reply::Done)
+            }
+            Request::InitToken { label } => self.init_token(&area, label).map(|()| Reply::Done),
+            Request::InitPin => self.init_pin(&area),
+            Request::Attach { lanes, .. } => match self.make_lanes(token, *lanes)? {
+                Err(e) => Err(e),
+                Ok(()) => return self.hand_on(call, area),
+            },
+            _ => return self.hand_on(call, area),
+        };
+        match served {
+            Ok(reply) => self.out.answer(id, token, reply, &Area::empty()?),
+            Err(e) => self.out.failed(id, token, e),
         }
-        Request::MakeKek { id, label, mechanism } => {
-            // Not repeated on a rung of the ladder: a second key of one id would be worse than none.
-            module.make_kek(*id, label, *mechanism).map_err(|f| module.plain(f))?;
-            Ok(Reply::Done)
+        Ok(())
+    }
+
+    fn load(&mut self, path: std::path::PathBuf, parameters: Option<&str>) -> Result<(), TokenError> {
+        if self.module.is_some() {
+            return Err(worker_fault("a module is loaded already"));
         }
-        Request::CheckKek { id, mechanism } => {
-            module.run(|m| m.check_kek(*id, *mechanism))?;
-            Ok(Reply::Done)
+        let out = Arc::clone(&self.out);
+        let rejected = Box::new(move |token, error| out.failed(0, token, error));
+        self.module = Some(Arc::new(Module::load(path, parameters, rejected)?));
+        Ok(())
+    }
+
+    fn module(&self) -> Result<&Arc<Module>, TokenError> {
+        self.module.as_ref().ok_or_else(|| worker_fault("no module is loaded"))
+    }
+
+    fn init_token(&mut self, area: &Area, label: &str) -> Result<(), TokenError> {
+        let blank = BlankToken::initialise(self.module()?, area.to_pin().map_err(worker_fault)?, label)?;
+        self.blank = Some(blank);
+        Ok(())
+    }
+
+    fn init_pin(&mut self, area: &Area) -> Result<Reply, TokenError> {
+        let blank = self.blank.take().ok_or_else(|| worker_fault("no token was initialised before"))?;
+        let uri = blank.set_user_pin(self.module()?, &area.to_pin().map_err(worker_fault)?)?;
+        Ok(Reply::Token(uri.to_string()))
+    }
+
+    fn make_lanes(&mut self, token: u32, lanes: u16) -> io::Result<Result<(), TokenError>> {
+        let module = match self.module() {
+            Ok(module) => Arc::clone(module),
+            Err(e) => return Ok(Err(e)),
+        };
+        if self.tokens.get(&token).is_some_and(|known| known.len() >= usize::from(lanes)) {
+            return Ok(Ok(()));
         }
-        Request::MakeDataKey { wraps } => {
-            let (key, blobs) = module.run(|m| m.make_data_key(wraps))?;
-            *secret = Area::key(&key).map_err(worker_fault)?;
-            Ok(Reply::Blobs(blobs))
+        let seat = Arc::new(OnceSeat::default());
+        let mut senders = Vec::new();
+        for lane in 0..lanes {
+            let (to, from) = sync_channel(1);
+            let serving = Serving { module: Arc::clone(&module), seat: Arc::clone(&seat), out: Arc::clone(&self.out) };
+            std::thread::Builder::new().name(format!("token {token}.{lane}")).spawn(move || serving.lane(&from))?;
+            senders.push(to);
         }
-        Request::Unwrap { with, blob } => {
-            let key = module.run(|m| m.unwrap(with, &blob.0))?;
-            *secret = Area::key(&key).map_err(worker_fault)?;
-            Ok(Reply::Key)
+        self.tokens.insert(token, senders);
+        Ok(Ok(()))
+    }
+
+    fn hand_on(&self, call: Call<Request>, area: Area) -> io::Result<()> {
+        let (id, token) = (call.id, call.token);
+        let lane = self.tokens.get(&token).and_then(|lanes| lanes.get(usize::from(call.lane)));
+        // A lane has one call at a time, so its queue of one is free.
+        let handed = lane.map(|lane| lane.try_send((call, area)));
+        match handed {
+            Some(Ok(())) => {}
+            Some(Err(_)) => self.out.failed(id, token, worker_fault("the lane is at work")),
+            None => self.out.failed(id, token, worker_fault("no such token is attached")),
         }
-        Request::Wrap { wraps } => {
-            let key = area.to_key().map_err(worker_fault)?;
-            Ok(Reply::Blobs(module.run(|m| m.wrap(&key, wraps))?))
+        Ok(())
+    }
+}
+
+/// What a lane's thread works with.
+struct Serving {
+    module: Arc<Module>,
+    seat: Arc<OnceSeat>,
+    out: Arc<Out>,
+}
+
+impl Serving {
+    fn lane(&self, calls: &Receiver<(Call<Request>, Area)>) {
+        while let Ok((call, area)) = calls.recv() {
+            let answered = Area::empty().map_err(worker_fault).and_then(|mut secret| {
+                let reply = self.serve(&call, &area, &mut secret)?;
+                Ok((reply, secret))
+            });
+            match answered {
+                Ok((reply, secret)) => self.out.answer(call.id, call.token, reply, &secret),
+                Err(e) => self.out.failed(call.id, call.token, e),
+            }
         }
-        Request::Rewrap { from, blob, to } => Ok(Reply::Blobs(vec![module.run(|m| m.rewrap(from, &blob.0, to))?])),
-        Request::MakeSigningKey { id, label, algorithm } => {
-            let key = module.make_signing_key(*id, label, *algorithm).map_err(|f| module.plain(f))?;
-            Ok(Reply::PublicKey(crate::hex::HexBytes(key)))
+    }
+
+    fn attached(&self) -> Result<Arc<Seat>, TokenError> {
+        let seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        seat.clone().ok_or_else(|| worker_fault("no token is attached"))
+    }
+
+    fn serve(&self, call: &Call<Request>, area: &Area, secret: &mut Area) -> Result<Reply, TokenError> {
+        let (module, lane) = (&self.module, call.lane);
+        if let Request::Attach { uri, lanes, template, unresolved } = &call.request {
+            let pin = area.to_pin().map_err(worker_fault)?;
+            let put = |seat| *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = seat;
+            put(None);
+            let seat =
+                module.attach(call.token, uri.parse()?, pin, *lanes, template.unwrap_or_default(), *unresolved)?;
+            put(Some(seat));
+            return Ok(Reply::Done);
         }
-        Request::Sign { id, algorithm, data } => {
-            let signature = module.run(|m| m.sign(*id, *algorithm, &data.0))?;
-            Ok(Reply::Signature(crate::hex::HexBytes(signature)))
+        let seat = &*self.attached()?;
+        match &call.request {
+            Request::Load { .. } | Request::Attach { .. } | Request::InitToken { .. } | Request::InitPin => {
+                Err(worker_fault("served elsewhere"))
+            }
+            Request::MakeKek { id, label, mechanism } => {
+                // Not repeated on a rung of the ladder: a second key of one id would be worse than none.
+                module.once(seat, lane, |l| l.make_kek(*id, label, *mechanism))?;
+                Ok(Reply::Done)
+            }
+            Request::CheckKek { id, mechanism } => {
+                module.run(seat, lane, None, |l| l.check_kek(*id, *mechanism))?;
+                Ok(Reply::Done)
+            }
+            Request::MakeDataKey { wraps } => {
+                let (key, blobs) = module.run(seat, lane, None, |l| l.make_data_key(wraps))?;
+                *secret = Area::key(&key).map_err(worker_fault)?;
+                Ok(Reply::Blobs(blobs))
+            }
+            Request::Unwrap { with, blob } => {
+                let key = module.run(seat, lane, Some(with), |l| l.unwrap(with, &blob.0))?;
+                *secret = Area::key(&key).map_err(worker_fault)?;
+                Ok(Reply::Key)
+            }
+            Request::Wrap { wraps } => {
+                let key = area.to_key().map_err(worker_fault)?;
+                Ok(Reply::Blobs(module.run(seat, lane, None, |l| l.wrap(&key, wraps))?))
+            }
+            Request::Rewrap { from, blob, to } => {
+                Ok(Reply::Blobs(vec![module.run(seat, lane, Some(from), |l| l.rewrap(from, &blob.0, to))?]))
+            }
+            Request::MakeSigningKey { id, label, algorithm } => {
+                let key = module.once(seat, lane, |l| l.make_signing_key(*id, label, *algorithm))?;
+                Ok(Reply::PublicKey(HexBytes(key)))
+            }
+            Request::Sign { id, algorithm, data } => {
+                let signature = module.run(seat, lane, None, |l| l.sign(*id, *algorithm, &data.0))?;
+                Ok(Reply::Signature(HexBytes(signature)))
+            }
+            Request::Mechanisms => Ok(Reply::Mechanisms(module.run(seat, lane, None, |_| module.mechanisms(seat))?)),
         }
-        Request::Mechanisms => Ok(Reply::Mechanisms(module.run(Module::mechanisms)?)),
     }
 }

@@ -167,6 +167,28 @@ pub enum DataPathRequest {
     },
 }
 
+impl DataPathRequest {
+    /// The unit that it is made for; none for streams and for [`DataPathRequest::Watch`].
+    #[must_use]
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Self::CreateVolume { unit, .. }
+            | Self::AuthorizeByPolicy { unit, .. }
+            | Self::CreateGeneration { unit, .. }
+            | Self::ActivateGeneration { unit, .. }
+            | Self::Lookup { unit, .. }
+            | Self::Load { unit, .. }
+            | Self::LearnCartridge { unit, .. }
+            | Self::OpenSession { unit, .. }
+            | Self::RecordSync { unit, .. }
+            | Self::Release { unit, .. }
+            | Self::Incident { unit, .. }
+            | Self::Renew { unit, .. } => Some(unit),
+            Self::Watch { .. } | Self::CreateStream { .. } | Self::LoadStream { .. } | Self::FinishStream { .. } => None,
+        }
+    }
+}
+
 /// How a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -273,6 +295,9 @@ pub struct Loaded {
     pub policy: PoolPolicy,
     /// What the key may be used for.
     pub rights: Rights,
+    /// With [`Rights::OpenOnly`]: its period for sealing is over, and the way on is a new generation.
+    #[serde(default)]
+    pub new_generation_allowed: bool,
     /// Sessions of this generation by ordinal.
     pub sessions: Vec<SessionRecord>,
     /// The end of data at the last synchronisation, unless a session was opened before it since.

@@ -1,6 +1,7 @@
 //! What crosses the sockets of the key authority: requests, replies, refusals. No key is in any of these types; a data key follows
 //! its reply in the frame's secret trailer (see `frame.rs`).
 
+mod anchor;
 mod audit;
 mod backup;
 mod control;
@@ -15,6 +16,7 @@ mod refusal;
 mod types;
 
 pub use crate::cartridge::{BarcodePattern, Cartridge};
+pub use anchor::*;
 pub use audit::*;
 pub use backup::*;
 pub use control::*;

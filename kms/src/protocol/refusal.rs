@@ -20,6 +20,10 @@ pub enum RefusalCode {
     Superseded,
     /// The volume's state forbids it.
     VolumeState,
+    /// The period in which the key may be used is over.
+    KeyExpired,
+    /// The key is compromised or destroyed.
+    KeyEnded,
     /// The cartridge is not the one that the volume stands in, or that is to be labelled.
     OtherCartridge,
     /// The unit may not use this pool.
@@ -46,6 +50,8 @@ pub enum RefusalCode {
     LogUnwritable,
     /// The catalogue or the custody log is damaged.
     Damaged,
+    /// The custody log is not anchored as policy demands.
+    NotAnchored,
     /// An operation under dual control lacks approvals that count, its time is over, it was used, or its target has changed since.
     NotApproved,
     /// No such request for approval.

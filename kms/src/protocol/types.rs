@@ -74,6 +74,81 @@ pub enum Rights {
     OpenOnly,
 }
 
+/// Longest period of use, in days: a hundred years.
+pub const LONGEST_PERIOD: u32 = 36_525;
+
+/// Which generations of a pool share a medium key-encryption key: that key is destroyed only when all of them are past.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum EpochRule {
+    /// All of them.
+    #[default]
+    Single,
+    /// Those whose keys expire in the same year; where keys do not expire, those that were made in the same year.
+    Yearly,
+    /// Those that are made while the epoch has this name.
+    Named(String),
+}
+
+impl TryFrom<String> for EpochRule {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "single" => Ok(Self::Single),
+            "yearly" => Ok(Self::Yearly),
+            name if (1..=32).contains(&name.len())
+                && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c)) =>
+            {
+                Ok(Self::Named(text))
+            }
+            _ => Err(format!("{text:?} is no epoch: single, yearly, or a name of 1 to 32 letters, digits, - _ and .")),
+        }
+    }
+}
+
+impl From<EpochRule> for String {
+    fn from(rule: EpochRule) -> Self {
+        match rule {
+            EpochRule::Single => "single".into(),
+            EpochRule::Yearly => "yearly".into(),
+            EpochRule::Named(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for EpochRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from(self.clone()))
+    }
+}
+
+/// For how long the keys of a pool may be used (NIST SP 800-57 part 1, 5.3: cryptoperiods).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyLife {
+    /// Originator usage period: for so many days after its creation a key seals; none without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_days: Option<u32>,
+    /// Recipient usage period: for so many days after its creation a key opens; none without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_days: Option<u32>,
+    /// A released key is wiped after so many seconds unless its release was renewed; none without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_release: Option<u32>,
+    /// Which keys share a medium key-encryption key.
+    #[serde(default, skip_serializing_if = "is_single")]
+    pub epoch: EpochRule,
+}
+
+fn is_single(rule: &EpochRule) -> bool {
+    *rule == EpochRule::Single
+}
+
+fn is_unlimited(life: &KeyLife) -> bool {
+    *life == KeyLife::default()
+}
+
 /// Policy of a pool. Suite and compression are the numbers of the medium format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +171,9 @@ pub struct PoolPolicy {
     /// Blank cartridges whose barcode fits are labelled when they are loaded; none is when there is no pattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_label: Option<BarcodePattern>,
+    /// For how long its keys may be used.
+    #[serde(default, skip_serializing_if = "is_unlimited")]
+    pub life: KeyLife,
 }
 
 /// What earlier versions did not write.
@@ -116,6 +194,7 @@ impl PoolPolicy {
             label_on_medium: true,
             barcode_on_medium: true,
             auto_label: None,
+            life: KeyLife::default(),
         }
     }
 }

@@ -55,6 +55,7 @@ impl SoftToken {
         TokenConfig {
             worker: worker(),
             module: MODULE.into(),
+            parameters: None,
             uri: self.uri.clone(),
             pin: PinSource::File(self.path("user.pin")),
             latch: PinLatch::new(self.path("pin.latched")),
@@ -72,8 +73,10 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
     vec![("SOFTHSM2_CONF".into(), dir.join("softhsm2.conf").display().to_string())]
 }
 
-pub mod custodians;
+pub mod books;
+pub mod host;
 pub mod shim;
+pub mod custodians;
 
 pub mod install {
     //! A whole installation in a temporary directory.

@@ -79,6 +79,8 @@ pub(super) fn requirement(operation: &Operation) -> (Role, u8) {
         | Operation::KeyDestroy { .. }
         | Operation::KekDestroy { .. }
         | Operation::KeyCompromise { .. }
+        | Operation::KeyExtend { .. }
+        | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
         | Operation::KeyExport { .. }
@@ -98,6 +100,8 @@ pub(super) fn change_op(operation: &Operation) -> Option<&'static str> {
         | Operation::KeyDestroy { .. }
         | Operation::KekDestroy { .. }
         | Operation::KeyCompromise { .. }
+        | Operation::KeyExtend { .. }
+        | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
         | Operation::KeyExport { .. }

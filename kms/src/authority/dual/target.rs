@@ -31,7 +31,9 @@ pub(super) fn normal(mut operation: Operation) -> Result<Operation, Refusal> {
             keys.sort_unstable();
             keys.dedup();
         }
-        Operation::VolumeShred { volumes } | Operation::KeyExport { volumes, .. } => {
+        Operation::VolumeShred { volumes }
+        | Operation::KeyExport { volumes, .. }
+        | Operation::KeyExtend { volumes, .. } => {
             volumes.sort_unstable();
             volumes.dedup();
         }
@@ -44,6 +46,7 @@ pub(super) fn normal(mut operation: Operation) -> Result<Operation, Refusal> {
         | Operation::Revoke { .. }
         | Operation::KekDestroy { .. }
         | Operation::KeyCompromise { .. }
+        | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
         | Operation::SetPolicy { .. } => {}
@@ -67,7 +70,9 @@ impl Targets {
                 targets.principal(rights, principal)?;
                 targets.scope(scope);
             }
-            Operation::VolumeShred { volumes } | Operation::KeyExport { volumes, .. } => {
+            Operation::VolumeShred { volumes }
+            | Operation::KeyExport { volumes, .. }
+            | Operation::KeyExtend { volumes, .. } => {
                 if volumes.is_empty() {
                     return Err(bad_request("no volume is named", "name at least one"));
                 }
@@ -83,6 +88,7 @@ impl Targets {
             Operation::KekDestroy { kek } | Operation::KeyCompromise { what: Compromised::Kek(kek) } => {
                 targets.kek(sql, *kek)?;
             }
+            Operation::VolumeRescue { volume, .. } => targets.volume(sql, *volume)?,
             Operation::RecoveryKeyCreate { tenant, .. } => targets.tenant(sql, tenant)?,
             Operation::RecoveryKeyRetire { key } => {
                 targets.add(Target::new("recovery key", key.to_string(), ""), Scope::everywhere(), json!({}));

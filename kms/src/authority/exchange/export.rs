@@ -44,7 +44,7 @@ impl Authority {
             let mut volumes = Vec::new();
             {
                 let catalogue = self.lock();
-                if expires <= time::now().max(catalogue.log().last_time.clone()) {
+                if expires <= catalogue.now() {
                     return Err(bad_request(format!("{expires} is past"), "name a later date"));
                 }
                 for name in &order.volumes {
@@ -106,7 +106,7 @@ impl Authority {
                     partner: partner.clone(),
                     recipient: recipient.fingerprint(),
                     post_quantum: recipient.post_quantum(),
-                    created: time::now().max(self.lock().log().last_time.clone()),
+                    created: self.lock().now(),
                     expires: expires.clone(),
                     sealed_sha256: Hex(Sha256::digest(&sealed).into()),
                     keys: rows.iter().map(|(_, key)| key.clone()).collect(),

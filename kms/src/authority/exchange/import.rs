@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::super::label::DEFAULT_POOL;
 use super::super::{Authority, DEFAULT_TENANT, wrap_aad};
-use super::{binding, insert_package};
+use super::{insert_package, life};
 use crate::age::{Identity, Kind};
-use crate::catalogue::{Actor, Change, Entry, GenerationRow, KekRow, PoolRow, VolumeRow, name, to_db};
+use crate::catalogue::{Actor, Change, Entry, GenerationRow, KekRow, KeyLifeRow, PoolRow, VolumeRow, name, to_db};
 use crate::custody::{Blob, VerifierKey, op};
 use crate::exchange::{Package, PackageError, PackageKey};
 use crate::fault::{bad_request, internal};
@@ -56,7 +56,7 @@ impl Authority {
                 let body = &package.body;
                 let (kek, pool) = {
                     let catalogue = self.lock();
-                    let now = time::now().max(catalogue.log().last_time.clone());
+                    let now = catalogue.now();
                     package.check_time(&now).map_err(|e| refused(&e))?;
                     if body.origin == self.log_key.name() {
                         let what = format!("the package {} was made by this installation", body.package);
@@ -175,7 +175,7 @@ fn keep(
     let (body, at) = (&package.body, key.at);
     let sha256 = Hex(Sha256::digest(&blob).into());
     let entry = Entry::done(actor, op::KEY_IMPORT).at(at).blobs(vec![Blob { kek: kek.id, sha256 }]);
-    let entry = entry.digest(binding(at.key_id, body.package, &body.expires));
+    let entry = entry.digest(life(at.key_id, &body.expires).digest()?);
     let leaf = c.record(entry.reason(format!("package {}, until {}", body.package, body.expires)))?;
     if origin_of(&c.sql, at.volume)?.is_none() {
         let volume = VolumeRow {
@@ -240,6 +240,7 @@ fn keep(
         row.insert(&c.sql)?;
     }
     keep_sessions(c, key)?;
+    KeyLifeRow { leaf, ..life(at.key_id, &body.expires) }.keep(&c.sql)?;
     c.sql.execute(
         "INSERT INTO imported_keys (key_id, package, expires, leaf) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (key_id) DO UPDATE SET package = excluded.package, expires = excluded.expires, leaf = excluded.leaf",

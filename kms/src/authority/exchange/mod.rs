@@ -4,17 +4,15 @@ mod export;
 mod import;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Authority;
-use crate::catalogue::{Actor, Change, GenerationRow, LogState, VolumeRow, from_db, named, to_db};
+use crate::catalogue::{Actor, Change, GenerationRow, KeyLifeRow, LogState, VolumeRow, from_db, named, to_db};
 use crate::custody::op;
 use crate::fault::{bad_request, damaged};
 use crate::hex::Hex;
 use crate::protocol::{ExchangeReply, ExchangeRequest, PackageView, Refusal, RefusalCode};
 use crate::secret::DataKey;
-use crate::time;
 
 impl Authority {
     /// Serves a request of this area; `secret` is what came in the frame's secret area.
@@ -110,36 +108,40 @@ pub(super) fn check_ours(sql: &Connection, volume: &VolumeRow) -> Result<(), Ref
     Ok(())
 }
 
-/// Binds an imported key to its package and its end.
-fn binding(key: Uuid, package: Uuid, expires: &str) -> [u8; 32] {
-    let hash = Sha256::new().chain_update(b"sealtape import 1").chain_update(key.as_bytes());
-    hash.chain_update(package.as_bytes()).chain_update(expires).finalize().into()
+/// The periods of a partner's key: it never seals here, and ends with its package.
+fn life(key_id: Uuid, expires: &str) -> KeyLifeRow {
+    let never = "1970-01-01T00:00:00.000Z".to_owned();
+    KeyLifeRow { key_id, seal_until: Some(never), open_until: Some(expires.to_owned()), medium_kek: None, leaf: 0 }
 }
 
 /// Refuses a partner's key that is over. The clock set back does not help: the time of the log's last entry counts too.
-pub(super) fn check_not_over(sql: &Connection, log: &LogState, row: &GenerationRow) -> Result<(), Refusal> {
+pub(super) fn check_not_over(
+    sql: &Connection,
+    log: &LogState,
+    now: &str,
+    row: &GenerationRow,
+) -> Result<(), Refusal> {
     let at = row.at;
-    let found: Option<(String, String, i64)> = sql
-        .prepare_cached("SELECT package, expires, leaf FROM imported_keys WHERE key_id = ?1")?
-        .query_row([at.key_id.to_string()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+    let found: Option<(String, i64)> = sql
+        .prepare_cached("SELECT expires, leaf FROM imported_keys WHERE key_id = ?1")?
+        .query_row([at.key_id.to_string()], |r| Ok((r.get(0)?, r.get(1)?)))
         .optional()?;
     let theirs: bool = sql
         .prepare_cached("SELECT imported IS NOT NULL FROM volumes WHERE id = ?1")?
         .query_row([at.volume.to_string()], |r| r.get(0))?;
     let made = log.proven_leaf(sql, row.created_leaf)?;
-    let Some((package, expires, leaf)) = found else {
+    let Some((expires, leaf)) = found else {
         if theirs || made.op == op::KEY_IMPORT {
             return Err(damaged(format!("the catalogue lacks until when the partner's key {} may be used", at.key_id)));
         }
         return Ok(());
     };
     let entry = log.proven_leaf(sql, from_db(leaf)?)?;
-    let bound = Hex(binding(at.key_id, crate::catalogue::uuid(&package)?, &expires));
+    let bound = Hex(life(at.key_id, &expires).digest()?);
     if entry.op != op::KEY_IMPORT || entry.key != Some(at.key_id) || entry.digest != Some(bound) {
         return Err(damaged(format!("until when the partner's key {} may be used was changed", at.key_id)));
     }
-    let now = time::now().max(log.last_time.clone());
-    if expires < now {
+    if *expires < *now {
         let what = format!("the partner's key of volume {} was given until {expires}, and now is {now}", at.volume);
         return Err(Refusal::new(RefusalCode::VolumeState, what, "ask the partner for a new package, and import it"));
     }

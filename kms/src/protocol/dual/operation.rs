@@ -83,6 +83,20 @@ pub enum Operation {
         /// Which.
         what: Compromised,
     },
+    /// Lets the keys of volumes open for longer than was laid down when they were made.
+    KeyExtend {
+        /// The volumes: the keys of their generations that stand on the medium.
+        volumes: Vec<Uuid>,
+        /// Until when they open (RFC 3339, UTC).
+        open_until: String,
+    },
+    /// Lets a volume whose key is compromised be read for a while, to save what is on it.
+    VolumeRescue {
+        /// The volume.
+        volume: Uuid,
+        /// For how many hours.
+        hours: u32,
+    },
     /// Makes the recovery key of a tenant's next epoch.
     RecoveryKeyCreate {
         /// The tenant.
@@ -189,6 +203,12 @@ impl Operation {
             Self::KeyCompromise { what: Compromised::Key(key) } => format!("mark the data key {key} as compromised"),
             Self::KeyCompromise { what: Compromised::Kek(kek) } => {
                 format!("mark the key-encryption key {kek}, and all keys under it, as compromised")
+            }
+            Self::KeyExtend { volumes, open_until } => {
+                format!("let the keys of {} volume(s) open until {}: {}", volumes.len(), quoted(open_until), list(volumes))
+            }
+            Self::VolumeRescue { volume, hours } => {
+                format!("let volume {volume}, whose key is compromised, be read for {hours} hour(s)")
             }
             Self::RecoveryKeyCreate { tenant, epoch, fingerprint, threshold, shares } => format!(
                 "wrap all data keys of tenant {} to the recovery key of epoch {epoch}, {threshold} of {shares} shares, whose \

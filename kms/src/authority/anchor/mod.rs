@@ -1,0 +1,328 @@
+//! Anchors: nothing leaves against their word, and by policy nothing before it.
+
+mod board;
+mod view;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::OptionalExtension;
+use sha2::{Digest, Sha256};
+
+use self::board::Board;
+use super::{Authority, check_name};
+use crate::anchor::{AnchorKind, AnchoringPolicy, Submission};
+use crate::catalogue::{Actor, Catalogue, Entry, leaf_text, set_meta};
+use crate::custody::{Checkpoint, Leaf, Outcome, canonical, op};
+use crate::fault::{bad_request, damaged, internal};
+use crate::hex::Hex;
+use crate::protocol::{AnchorReply, AnchorRequest, Refusal, RefusalCode};
+
+/// How long opening waits for the comparison with the anchors beyond the longest of their own limits.
+const START_SLACK: Duration = Duration::from_secs(1);
+/// How long an anchor without a limit of its own (a file) is waited for.
+const FILE_LIMIT: Duration = Duration::from_secs(5);
+/// How long stopping waits for the anchors.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long dropping waits for the threads: those that wait for an answer are left to end by themselves.
+const JOIN_LIMIT: Duration = Duration::from_millis(200);
+
+/// The anchors of an authority; dropping it ends their threads.
+#[derive(Debug)]
+pub(super) struct Anchors {
+    board: Arc<Board>,
+    /// Held by who signs a checkpoint for all that wait, with the last failure.
+    signing: Mutex<Option<(Instant, Refusal)>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Anchors {
+    pub(super) fn new(policy: AnchoringPolicy, catalogue: &Arc<Mutex<Catalogue>>) -> Result<Self, Refusal> {
+        policy.check().map_err(|what| bad_request(what, "correct the anchors in the configuration"))?;
+        let board = Arc::new(Board::new(policy, catalogue)?);
+        Ok(Self { board, signing: Mutex::default(), threads: Mutex::default() })
+    }
+
+    fn none(&self) -> bool {
+        self.board.policy.anchors.is_empty()
+    }
+
+    fn spawn(&self) -> Result<(), Refusal> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, anchor) in self.board.policy.anchors.iter().enumerate() {
+            let board = Arc::clone(&self.board);
+            let thread = std::thread::Builder::new().name(format!("anchor {}", anchor.name));
+            let thread = thread.spawn(move || board.work(index));
+            threads.push(thread.map_err(|e| internal(format!("no thread for anchor {}: {e}", anchor.name)))?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Anchors {
+    fn drop(&mut self) {
+        self.board.stop();
+        let until = Instant::now() + JOIN_LIMIT;
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() && thread.join().is_err() {
+                tracing::error!("a thread of an anchor panicked");
+            }
+        }
+    }
+}
+
+impl Authority {
+    /// Enters a changed policy, and compares the log with every anchor that can be reached. Whatever is found, this succeeds: then
+    /// nothing is released, and the log can be read.
+    pub(super) fn start_anchors(&self) -> Result<(), Refusal> {
+        self.enter_anchor_policy()?;
+        if self.anchors.none() {
+            return Ok(());
+        }
+        self.anchors.spawn()?;
+        if let Err(e) = self.checkpoint() {
+            // Without the token the newest checkpoint that was kept shows a rollback just as well.
+            tracing::warn!("the log as it is now cannot be signed for its anchors: {e}");
+            self.publish_kept()?;
+        }
+        if self.anchors.board.published() == 0 {
+            return Ok(());
+        }
+        let limit = |kind: &AnchorKind| match kind {
+            AnchorKind::Witness { timeout, .. } => *timeout,
+            AnchorKind::File { .. } | AnchorKind::Syslog { .. } => FILE_LIMIT,
+        };
+        let longest = self.anchors.board.policy.anchors.iter().map(|a| limit(&a.kind)).max().unwrap_or_default();
+        match self.anchors.board.wait(longest + START_SLACK, Board::all_tried) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("not all anchors answered: {}", self.anchors.board.missing(u64::MAX)),
+            Err(refusal) => tracing::error!("{refusal}"),
+        }
+        Ok(())
+    }
+
+    fn enter_anchor_policy(&self) -> Result<(), Refusal> {
+        let value = self.anchors.board.policy.value();
+        let text = canonical(&value).ok_or_else(|| internal("the anchors' policy has no canonical form"))?;
+        let digest = <[u8; 32]>::from(Sha256::digest(&text));
+        let mut catalogue = self.lock();
+        let known: Option<String> = catalogue
+            .sql()
+            .query_row("SELECT value FROM meta WHERE key = 'anchor_policy'", [], |r| r.get(0))
+            .optional()?;
+        let digest_text = Hex(digest).to_string();
+        if known.as_ref() == Some(&digest_text) || (known.is_none() && self.anchors.none()) {
+            return Ok(());
+        }
+        catalogue.change(|c| {
+            set_meta(&c.sql, "anchor_policy", &digest_text)?;
+            c.record(Entry::done(Actor::Service, op::ANCHOR_POLICY).digest(digest).reason(text))?;
+            Ok(())
+        })
+    }
+
+    /// Hands a checkpoint that was just signed, or kept before, to the anchors.
+    pub(super) fn publish(&self, checkpoint: &Checkpoint, note: &str) {
+        if !self.anchors.none() {
+            let submission =
+                Submission { checkpoint: checkpoint.clone(), note: note.to_owned(), key: self.log_key.clone() };
+            self.anchors.board.publish(submission);
+        }
+    }
+
+    fn publish_kept(&self) -> Result<(), Refusal> {
+        let query = "SELECT note FROM custody_checkpoints ORDER BY size DESC LIMIT 1";
+        let note: Option<String> = self.lock().sql().query_row(query, [], |r| r.get(0)).optional()?;
+        if let Some(note) = note {
+            let (checkpoint, _) =
+                self.log_key.open(&note).map_err(|e| damaged(format!("the newest checkpoint: {e}")))?;
+            self.publish(&checkpoint, &note);
+        }
+        Ok(())
+    }
+
+    /// Whether the anchors let anything be released now: refuses while one knows another history, and when the log has gone without
+    /// them for longer than policy allows. Asked before the token is.
+    pub(super) fn anchors_allow(&self) -> Result<(), Refusal> {
+        if self.anchors.none() {
+            return Ok(());
+        }
+        let alarm = self.anchors.board.alarm(&self.anchors.board.state());
+        if let Some(refusal) = alarm {
+            return Err(refusal);
+        }
+        let Some(limit) = self.anchors.board.policy.longest_without else { return Ok(()) };
+        match self.unanchored()? {
+            Some(since) if since.longer_than(limit) => {
+                let size = self.lock().log().edge.size();
+                let what = format!(
+                    "no key is released: the custody log has not been anchored since {}, the longest time allowed is {}: {}",
+                    since.time,
+                    view::duration(limit),
+                    self.anchors.board.missing(size)
+                );
+                Err(Refusal::new(RefusalCode::NotAnchored, what, "bring an anchor back; see: sealtape audit anchors"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has to be called between the durable entry `leaf` of a key's release and the key's leaving: by policy it waits until a checkpoint
+    /// that covers the entry is anchored. If it refuses, the key must not leave; that it did not is entered.
+    ///
+    /// # Errors
+    /// `Damaged` if an anchor knows another history, `NotAnchored` if the anchors did not take the checkpoint in time; or what
+    /// signing it failed with.
+    pub(super) fn before_key_leaves(&self, leaf: u64) -> Result<(), Refusal> {
+        if self.anchors.none() {
+            return Ok(());
+        }
+        let Err(refusal) = self.anchored_for(leaf) else { return Ok(()) };
+        let withheld = self.lock().change(|c| {
+            let of = Leaf::parse(&leaf_text(&c.sql, leaf)?).map_err(damaged)?;
+            let reason = format!("the key of entry {leaf} did not leave: {}", refusal.what);
+            let mut entry = Entry::new(Actor::Service, op::KEY_WITHHELD, Outcome::Refused).reason(reason);
+            if let (Some(volume), Some(key)) = (of.volume, of.key) {
+                entry = entry.volume(volume).key(key);
+            }
+            c.record(entry)
+        });
+        if let Err(e) = withheld {
+            tracing::error!(
+                "that the key of entry {leaf} did not leave could not be entered into the custody log: {e}"
+            );
+        }
+        Err(refusal)
+    }
+
+    fn anchored_for(&self, leaf: u64) -> Result<(), Refusal> {
+        self.anchors_allow()?;
+        let board = &self.anchors.board;
+        if !board.policy.before_release {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        self.sign_covering(leaf, asked)?;
+        let left = board.policy.deadline.saturating_sub(asked.elapsed());
+        if board.wait(left, |board, state| board.quorum_size(state, true) > leaf)? {
+            return Ok(());
+        }
+        let what = format!(
+            "entry {leaf} of the custody log was not anchored within {}: {}",
+            view::duration(board.policy.deadline),
+            board.missing(leaf + 1)
+        );
+        Err(Refusal::new(
+            RefusalCode::NotAnchored,
+            what,
+            "bring the anchor back and try again; see: sealtape audit anchors",
+        ))
+    }
+
+    /// One of those that wait signs a checkpoint for all of them.
+    fn sign_covering(&self, leaf: u64, asked: Instant) -> Result<(), Refusal> {
+        let mut last_failure = self.anchors.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.anchors.board.published() > leaf {
+            return Ok(());
+        }
+        // It failed while this one waited for its turn: another try would only make the queue longer.
+        if let Some((at, refusal)) = &*last_failure
+            && *at >= asked
+        {
+            return Err(refusal.clone());
+        }
+        match self.checkpoint() {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                *last_failure = Some((Instant::now(), refusal.clone()));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Signs the log as it is at the end, and gives the anchors a moment for it.
+    pub(super) fn anchor_at_stop(&self) -> Result<(), Refusal> {
+        let size = self.checkpoint()?.size;
+        let board = &self.anchors.board;
+        match board.wait(board.policy.deadline.min(STOP_LIMIT), |_, state| state.anchors.iter().all(|a| a.size >= size))
+        {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the last entries are not anchored: {}", board.missing(size)),
+            Err(refusal) => tracing::error!("{refusal}"),
+        }
+        Ok(())
+    }
+
+    /// Signs the log as it is now and waits, for at most the policy's deadline, until every anchor has it.
+    pub(super) fn anchor_now(&self) -> Result<(), Refusal> {
+        let size = self.checkpoint()?.size;
+        let board = &self.anchors.board;
+        board
+            .wait(board.policy.deadline, |_, state| state.anchors.iter().all(|a| a.compared && a.size >= size))
+            .map(drop)
+    }
+
+    /// Serves a request about anchors.
+    ///
+    /// # Errors
+    /// When there are none, or the token or the log fail.
+    pub fn serve_anchor(&self, actor: Actor, request: AnchorRequest) -> Result<AnchorReply, Refusal> {
+        match request {
+            AnchorRequest::Status => {}
+            AnchorRequest::Now => {
+                if self.anchors.none() {
+                    return Err(bad_request("no anchor is configured", "see docs/custody/anchors.md"));
+                }
+                // An alarm is part of the answer.
+                if let Err(e) = self.anchor_now()
+                    && e.code != RefusalCode::Damaged
+                {
+                    return Err(e);
+                }
+            }
+            AnchorRequest::Accept { name, reason } => self.accept_anchor(actor, &name, &reason)?,
+        }
+        Ok(AnchorReply::Status(self.anchoring()?))
+    }
+
+    fn accept_anchor(&self, actor: Actor, name: &str, reason: &str) -> Result<(), Refusal> {
+        use crate::protocol::AnchorTrouble;
+        check_name("reason", reason, 500)?;
+        let board = &self.anchors.board;
+        let found = board.policy.anchors.iter().enumerate().find(|(_, a)| a.name == name);
+        let Some((index, config)) = found else {
+            return Err(bad_request(format!("there is no anchor {name:?}"), "see: sealtape audit anchors"));
+        };
+        let trouble =
+            board.state().anchors.get(index).and_then(|a| a.trouble.as_ref().map(|t| (t.kind, t.what.clone())));
+        let Some((AnchorTrouble::Lost | AnchorTrouble::Away, what)) = trouble else {
+            let what = format!("anchor {name} has lost nothing");
+            return Err(bad_request(what, "only an anchor that has lost what it held, or is gone, begins anew"));
+        };
+        self.lock().change(|c| {
+            c.sql.execute(
+                "DELETE FROM custody_anchors WHERE name = ?1 AND subject = ?2",
+                [&config.name, &config.kind.subject()],
+            )?;
+            c.record(Entry::done(actor, op::ANCHOR_ACCEPT).reason(format!("anchor {name}: {reason} ({what})")))?;
+            Ok(())
+        })?;
+        board.forget(index);
+        self.anchor_now()
+    }
+
+    /// Time of entry `size`, the first one that is not anchored; none if there is no such entry.
+    pub(super) fn first_unanchored(&self, size: u64) -> Result<Option<String>, Refusal> {
+        let catalogue = self.lock();
+        if size >= catalogue.log().edge.size() {
+            return Ok(None);
+        }
+        let leaf = catalogue.log().proven_leaf(catalogue.sql(), size)?;
+        Ok(Some(leaf.time))
+    }
+}
