@@ -433,6 +433,7 @@ class Full:
         self.head, self.lines = head, lines
         self.tree, self.tenants, self.key, self.times = Tree(), {}, 0, Times()
         self.checkpoints, self.verified_to, self.closed, self.suspect = 0, lines.number, None, None
+        self.opened = None
 
     def verify(self):
         while (text := self.lines.next()) is not None:
@@ -448,6 +449,8 @@ class Full:
         number = self.lines.number
         if self.closed is None:
             raise Refused("cut", "it ends before its last checkpoint", line=number)
+        if self.opened != self.head.origin:
+            raise Refused("line", "no leaf opens this log", line=number)
         if self.tree.size != self.head.size:
             raise Refused("line", "not as many leaves as the header says", line=number)
         if self.key + 1 != len(self.head.keys):
@@ -473,11 +476,14 @@ class Full:
         leaf = parse_canonical(text)
         check_leaf(leaf, text)
         need(leaf["seq"] == self.tree.size, f"leaf {self.tree.size} belongs here")
-        opens = leaf["op"] == "log.open"
-        need(opens == (leaf["seq"] == 0) and (not opens or leaf.get("reason") == self.head.origin),
-             "the first leaf, and no other, opens this log")
+        if leaf["op"] == "log.open" and leaf["outcome"] == "done":
+            need(self.checkpoints == 0, "a log is opened behind a checkpoint of this one")
+            self.opened = leaf.get("reason")
+        else:
+            need(leaf["seq"] != 0, "the first leaf does not open a log")
         self.times.enter(leaf)
-        if "log_key" in leaf:
+        # A key change from before a restore concerns the keys of the log as it was called then.
+        if "log_key" in leaf and leaf["log_key"]["new"].split("+")[0] == self.head.origin:
             new = follow(leaf["log_key"], self.head.keys[self.key])
             self.key += 1
             need(self.key < len(self.head.keys) and self.head.keys[self.key].text == new.text,

@@ -14,6 +14,8 @@ use crate::secret::DataKey;
 
 /// Largest body of a request.
 pub(crate) const MAX_REQUEST: usize = 64 * 1024;
+/// Largest body of a request on the control socket: a package of keys.
+pub(crate) const MAX_CONTROL_REQUEST: usize = 8 * 1024 * 1024;
 /// Largest body of a reply (a list of volumes or sessions).
 pub(crate) const MAX_REPLY: usize = 16 * 1024 * 1024;
 

@@ -1,10 +1,12 @@
-//! Restoring without services and without a catalogue: the token and the medium alone.
+//! Restoring without services and without a catalogue: the medium, and the token or the shares of the recovery key.
 
 use uuid::Uuid;
 
+use crate::age::Identity;
 use crate::authority::wrap_aad;
 use crate::pkcs11::{Token, TokenConfig, TokenError, WrapMechanism, WrapWith};
 use crate::protocol::{GenerationRef, Stanza};
+use crate::recovery::stanza::{self, StanzaError};
 use crate::secret::DataKey;
 
 /// Why no stanza gave the key.
@@ -19,6 +21,14 @@ pub enum OfflineError {
     /// A stanza is malformed.
     #[error("a wrapped key on the medium is malformed: {0}")]
     Malformed(&'static str),
+    /// The generation record carries no key for a recovery key.
+    #[error(
+        "the medium carries no key wrapped to a recovery key: it was written before there was one, or its pool keeps that in the catalogue only"
+    )]
+    NoRecoveryStanza,
+    /// The recovery key did not open it.
+    #[error(transparent)]
+    Recovery(#[from] StanzaError),
     /// The token did not open it.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -81,6 +91,30 @@ pub fn unwrap_any(config: TokenConfig, stanzas: &[Stanza], at: GenerationRef) ->
             // Trying on with the next stanza could cost another login.
             Err(e @ OfflineError::Token(TokenError::PinIncorrect | TokenError::PinLatched { .. })) => return Err(e),
             Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// The recovery keys that the stanzas of a generation record are for.
+///
+/// # Errors
+/// [`OfflineError::Recovery`] when one is malformed.
+pub fn recovery_keys(stanzas: &[Stanza]) -> Result<Vec<Uuid>, OfflineError> {
+    let ours = stanzas.iter().filter(|s| s.kind == stanza::KIND);
+    ours.map(|s| Ok(stanza::recovery_key(&s.body.0)?)).collect()
+}
+
+/// The data key from the stanza that the recovery key opens.
+///
+/// # Errors
+/// [`OfflineError`]: that of the last stanza tried.
+pub fn unwrap_recovery(identity: &Identity, stanzas: &[Stanza], at: GenerationRef) -> Result<DataKey, OfflineError> {
+    let mut last = OfflineError::NoRecoveryStanza;
+    for one in stanzas.iter().filter(|s| s.kind == stanza::KIND) {
+        match stanza::unwrap(identity, &one.body.0, at) {
+            Ok(key) => return Ok(key),
+            Err(e) => last = e.into(),
         }
     }
     Err(last)

@@ -28,7 +28,7 @@ use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 use serde::Serialize;
 
 use crate::authority::{Actor, Authority, ScrubPace};
-use crate::frame::{Deadline, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
+use crate::frame::{Deadline, MAX_CONTROL_REQUEST, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
 use crate::protocol::{
     AuditRequest, CONTROL_SOCKET, ControlReply, ControlRequest, DataPathReply, DataPathRequest, ExportOrder,
     KEYS_SOCKET, Loaded, Refusal, RefusalCode, STREAM_SOCKET,
@@ -360,9 +360,10 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
                 too_large(send(stream, &reply, key.as_ref()), |r| send(stream, &DataPathReply::Refused(r), None))?;
             }
             Door::Control => {
-                let request = match read_frame::<ControlRequest>(&mut Deadline::new(stream, FRAME_LIMIT), MAX_REQUEST) {
+                let mut from = Deadline::new(stream, FRAME_LIMIT);
+                let (request, secret) = match read_frame::<ControlRequest>(&mut from, MAX_CONTROL_REQUEST) {
                     Ok(None) => return Ok(()),
-                    Ok(Some((request, _))) => request,
+                    Ok(Some(frame)) => frame,
                     Err(e) => {
                         send(stream, &ControlReply::Refused(not_understood(&e)), None)?;
                         return Err(e);
@@ -371,7 +372,7 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
                 if let ControlRequest::Audit { request: AuditRequest::Export { order } } = &request {
                     export(authority, authority.authorise(actor, &request), order, stream)?;
                 } else {
-                    let reply = control(authority, actor, request).unwrap_or_else(ControlReply::Refused);
+                    let reply = control(authority, actor, request, secret).unwrap_or_else(ControlReply::Refused);
                     too_large(send(stream, &reply, None), |r| send(stream, &ControlReply::Refused(r), None))?;
                 }
             }
@@ -479,7 +480,12 @@ fn data_path(
     })
 }
 
-fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Result<ControlReply, Refusal> {
+fn control(
+    authority: &Authority,
+    actor: Actor,
+    request: ControlRequest,
+    secret: Option<DataKey>,
+) -> Result<ControlReply, Refusal> {
     use ControlRequest as Q;
     let done = |()| ControlReply::Done;
     let actor = authority.authorise(actor, &request)?;
@@ -511,7 +517,7 @@ fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Resu
         Q::Keys { request } => ControlReply::Keys(authority.serve_keys(actor, request)?),
         Q::Dual { request } => ControlReply::Dual(authority.serve_dual(actor, request)?),
         Q::Destruction { request } => ControlReply::Destruction(authority.serve_destruction(actor, request)?),
-        Q::Exchange { request } => ControlReply::Exchange(authority.serve_exchange(actor, request)?),
+        Q::Exchange { request } => ControlReply::Exchange(authority.serve_exchange(actor, request, secret)?),
         Q::Recovery { request } => ControlReply::Recovery(authority.serve_recovery(actor, request)?),
         Q::Backup { request } => ControlReply::Backup(authority.serve_backup(actor, request)?),
         Q::Audit { request } => ControlReply::Audit(authority.serve_audit(actor, request)?),

@@ -239,6 +239,9 @@ pub struct PoolConfig {
     /// Whether a wrapped copy of the data key stands on the medium: restoring needs token and medium only,
     /// and destroying a key has to reach the medium too.
     pub key_on_medium: bool,
+    /// Whether the data key, wrapped to the recovery key, stands on the medium too: restoring then needs the medium and enough
+    /// shares. Nothing stands there before a recovery key is installed.
+    pub recovery_on_medium: bool,
     /// Whether the operator's label stands on the medium, in the clear.
     pub label_on_medium: bool,
     /// Whether the barcode stands on the medium, in the clear.
@@ -259,6 +262,7 @@ impl PoolConfig {
             suite: self.suite.number(),
             compression: self.compression.number(),
             key_on_medium: self.key_on_medium,
+            recovery_on_medium: self.recovery_on_medium,
             label_on_medium: self.label_on_medium,
             barcode_on_medium: self.barcode_on_medium,
             auto_label: self.barcodes.clone().filter(|_| self.auto_label),
@@ -273,6 +277,7 @@ impl Default for PoolConfig {
             suite: SuiteName::Aes256GcmSiv,
             compression: CompressionName::Zstd,
             key_on_medium: true,
+            recovery_on_medium: true,
             label_on_medium: false,
             barcode_on_medium: false,
             clear_reads: ClearReads::Refuse,

@@ -192,8 +192,9 @@ impl Authority {
 
 pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy, kek: Uuid) -> Result<(), Refusal> {
     c.sql.execute(
-        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label, life)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label, life,
+         recovery_on_medium)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             DEFAULT_TENANT,
             policy.name,
@@ -204,7 +205,8 @@ pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy,
             policy.barcode_on_medium,
             kek.to_string(),
             policy.auto_label.as_ref().map(ToString::to_string),
-            super::keys::life_text(&policy.life)?
+            super::keys::life_text(&policy.life)?,
+            policy.recovery_on_medium
         ],
     )?;
     let pool = c.sql.last_insert_rowid();

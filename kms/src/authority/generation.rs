@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::keys::{Terms, rescued_until};
 use super::lease::lease;
+use super::recovery::RecoveryKeyRow;
 use super::{Authority, check_name, close_intent, open_intent, wrap_aad};
-use crate::catalogue::{Actor, Change, Entry, GenerationRow, KekRow, KeyLifeRow, LogState, PoolRow, VolumeRow};
+use crate::catalogue::{Actor, Change, Copy, Entry, GenerationRow, KekRow, KeyLifeRow, LogState, PoolRow, VolumeRow};
 use crate::custody::{Blob, Outcome, op};
 use crate::fault::{bad_request, internal};
 use crate::hex::{Hex, HexBytes};
@@ -16,6 +17,7 @@ use crate::protocol::{
     GenerationRef, GenerationState, KeyState, Loaded, NewGeneration, PoolPolicy, Refusal, RefusalCode, Rights, Stanza,
     VolumeKind, VolumeState, VolumeView,
 };
+use crate::recovery::stanza;
 use crate::secret::DataKey;
 
 /// A generation whose number is taken and whose intent is entered.
@@ -26,6 +28,7 @@ pub(super) struct Planned {
     first_ordinal: u32,
     catalogue_kek: KekRow,
     medium_kek: Option<KekRow>,
+    recovery: Option<RecoveryKeyRow>,
     pub(super) pool: PoolRow,
     life: KeyLifeRow,
     created: String,
@@ -76,6 +79,7 @@ pub(super) fn plan(
 ) -> Result<Planned, Refusal> {
     let Terms { pool, created, seal_until, open_until, medium_kek } = terms;
     volume.check_partition(partition)?;
+    super::exchange::check_ours(&c.sql, volume)?;
     let suite = suite.unwrap_or(pool.policy.suite);
     if !(1..=3).contains(&suite) {
         return Err(bad_request(format!("there is no suite {suite}"), "see the format's list of suites"));
@@ -92,6 +96,7 @@ pub(super) fn plan(
     let (generation, first_ordinal) = next.ok_or_else(|| internal("a partition without a row"))?;
     let at = GenerationRef { volume: volume.id, partition, generation, key_id: Uuid::new_v4() };
     let catalogue_kek = KekRow::of_tenant(&c.sql, pool.tenant)?.confirmed(&c.sql, c.log())?;
+    let recovery = RecoveryKeyRow::active(&c.sql, c.log(), pool.tenant)?;
     let mut entry = Entry::new(actor, op::KEY_CREATE, Outcome::Intent).at(at);
     if let Some(unit) = unit {
         entry = entry.unit(unit);
@@ -100,7 +105,19 @@ pub(super) fn plan(
     let compression = pool.policy.compression;
     let medium = medium_kek.as_ref().map(|kek| kek.id);
     let life = KeyLifeRow { key_id: at.key_id, seal_until, open_until, medium_kek: medium, leaf: 0 };
-    Ok(Planned { at, suite, compression, first_ordinal, catalogue_kek, medium_kek, pool, life, created, intent })
+    Ok(Planned {
+        at,
+        suite,
+        compression,
+        first_ordinal,
+        catalogue_kek,
+        medium_kek,
+        recovery,
+        pool,
+        life,
+        created,
+        intent,
+    })
 }
 
 impl Planned {
@@ -112,11 +129,14 @@ impl Planned {
         unit: Option<&str>,
         blobs: &[Vec<u8>],
     ) -> Result<(GenerationRow, Vec<Stanza>), Refusal> {
-        let keks = std::iter::once(&self.catalogue_kek).chain(&self.medium_kek);
-        for kek in keks.clone() {
+        for kek in std::iter::once(&self.catalogue_kek).chain(&self.medium_kek) {
             still_active(&c.sql, kek.id)?;
         }
-        let hashes = keks.zip(blobs).map(|(kek, blob)| Blob { kek: kek.id, sha256: Hex(Sha256::digest(blob).into()) });
+        let holders = self.holders();
+        if holders.len() != blobs.len() {
+            return Err(internal("a wrapped key too many or too few"));
+        }
+        let hashes = holders.iter().zip(blobs).map(|(holder, blob)| Blob { kek: *holder, sha256: hash(blob) });
         let mut entry =
             Entry::done(actor, op::KEY_CREATE).at(self.at).blobs(hashes.collect()).digest(self.life.digest()?);
         if let Some(unit) = unit {
@@ -140,16 +160,43 @@ impl Planned {
         };
         row.insert(&c.sql)?;
         KeyLifeRow { leaf: created_leaf, ..self.life.clone() }.keep(&c.sql)?;
-        let stanzas = match (&self.medium_kek, blobs.get(1)) {
-            (Some(kek), Some(blob)) => {
-                let mut body = kek.id.as_bytes().to_vec();
-                body.extend_from_slice(blob);
-                vec![Stanza { kind: kek.mechanism.stanza_kind(), body: HexBytes(body) }]
-            }
-            (None, None) => Vec::new(),
-            _ => return Err(internal("a wrapped key too many or too few")),
+        let mut further = blobs.iter().skip(1);
+        let mut stanzas = Vec::new();
+        // Whether the record reaches the medium is not known before it is taken into use.
+        let on_medium = |kind, holder, blob: &[u8]| Copy {
+            kind,
+            holder,
+            place: format!(
+                "generation record {} of partition {} on the medium of volume {}",
+                self.at.generation, self.at.partition, self.at.volume
+            ),
+            state: "unknown",
+            sha256: hash(blob),
+            leaf: created_leaf,
         };
+        if let Some(kek) = &self.medium_kek
+            && let Some(blob) = further.next()
+        {
+            on_medium("medium", kek.id, blob).insert(&c.sql, self.at.key_id)?;
+            let body = [kek.id.as_bytes().as_slice(), blob].concat();
+            stanzas.push(Stanza { kind: kek.mechanism.stanza_kind(), body: HexBytes(body) });
+        }
+        if let Some(recovery) = &self.recovery
+            && let Some(body) = further.next()
+        {
+            recovery.keep_stanza(&c.sql, self.at.key_id, body, created_leaf)?;
+            if self.pool.policy.recovery_on_medium {
+                on_medium("recovery_medium", recovery.id, body).insert(&c.sql, self.at.key_id)?;
+                stanzas.push(Stanza { kind: stanza::KIND, body: HexBytes(body.clone()) });
+            }
+        }
         Ok((row, stanzas))
+    }
+
+    /// What wraps the key, in the order of the wrapped copies.
+    fn holders(&self) -> Vec<Uuid> {
+        let keks = std::iter::once(&self.catalogue_kek).chain(&self.medium_kek).map(|k| k.id);
+        keks.chain(self.recovery.as_ref().map(|r| r.id)).collect()
     }
 
     pub(super) fn reply(&self, stanzas: Vec<Stanza>) -> NewGeneration {
@@ -186,12 +233,15 @@ impl Authority {
     pub(super) fn make_planned(&self, actor: Actor, planned: &Planned) -> Result<(DataKey, Vec<Vec<u8>>), Refusal> {
         let keks = std::iter::once(&planned.catalogue_kek).chain(&planned.medium_kek);
         let wraps = keks.map(|k| WrapWith { kek: k.id, mechanism: k.mechanism, aad: wrap_aad(planned.at) }).collect();
-        let made = self.make_data_key(wraps).and_then(|made| {
+        let made = self.make_data_key(wraps).and_then(|(key, mut blobs)| {
             // A token that has begun to give keys wrongly gives the canary wrongly, too: what is sealed now must open tomorrow.
             self.check_canary(&planned.catalogue_kek)?;
-            Ok(made)
+            if let Some(recovery) = &planned.recovery {
+                blobs.push(recovery.wrap(planned.at, &key)?);
+            }
+            Ok((key, blobs))
         });
-        made.map_err(|e| self.plan_failed(actor, planned, e))
+        made.map_err(|refusal| self.plan_failed(actor, planned, refusal))
     }
 
     /// Enters the failure as the outcome of the intent. If even that cannot be entered, the intent stays open and is closed as
@@ -323,6 +373,7 @@ impl Authority {
             let catalogue = self.lock();
             rules(catalogue.sql())?;
             let row = releasable(catalogue.sql(), catalogue.log(), &catalogue.now(), at)?.row;
+            super::exchange::check_not_over(catalogue.sql(), catalogue.log(), &catalogue.now(), &row)?;
             let with = row.confirmed(catalogue.sql(), catalogue.log())?;
             (row, with)
         };
@@ -435,6 +486,16 @@ fn superseded(key_state: KeyState) -> Result<KeyState, Refusal> {
     }
 }
 
+/// Refuses a key that is destroyed.
+pub(super) fn releasable_key(sql: &rusqlite::Connection, at: GenerationRef) -> Result<(), Refusal> {
+    let row = GenerationRow::find(sql, at)?;
+    if matches!(row.key_state, KeyState::Destroyed | KeyState::DestroyedCompromised) {
+        let what = format!("the key {} of volume {} is destroyed", at.key_id, at.volume);
+        return Err(Refusal::new(RefusalCode::VolumeState, what, "there is nothing left to do with it"));
+    }
+    Ok(())
+}
+
 /// Makes a pending generation the active one of its partition.
 pub(super) fn activate(c: &Change<'_>, at: GenerationRef, commitment: Hex<32>) -> Result<(), Refusal> {
     let step = |from: KeyState, to: KeyState| from.transition(to).map_err(|e| internal(e.to_string()));
@@ -470,7 +531,17 @@ pub(super) fn activate(c: &Change<'_>, at: GenerationRef, commitment: Hex<32>) -
     row.state = GenerationState::Active;
     row.key_state = step(row.key_state, KeyState::Active)?;
     row.commitment = Some(commitment);
-    row.update(&c.sql)
+    row.update(&c.sql)?;
+    // Its record was read back: what it carries stands on the medium.
+    c.sql.execute(
+        "UPDATE copies SET state = 'exists' WHERE key_id = ?1 AND kind IN ('medium', 'recovery_medium') AND state = 'unknown'",
+        [at.key_id.to_string()],
+    )?;
+    Ok(())
+}
+
+fn hash(bytes: &[u8]) -> Hex<32> {
+    Hex(Sha256::digest(bytes).into())
 }
 
 fn finish_labelling(c: &mut Change<'_>, actor: Actor, volume: &VolumeRow) -> Result<(), Refusal> {

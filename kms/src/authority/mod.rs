@@ -32,7 +32,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::catalogue::{Catalogue, Change, Entry, KekRow, log_signer, meta};
+use crate::catalogue::{Catalogue, Change, Entry, KekRow, LogSigner, log_signer, meta};
 use crate::custody::{Outcome, VerifierKey, op};
 use crate::fault::{damaged, internal};
 use crate::hex::{Hex, HexBytes};
@@ -61,7 +61,7 @@ pub(crate) fn wrap_aad(at: GenerationRef) -> HexBytes {
     HexBytes(aad)
 }
 
-fn canary_aad(kek: Uuid) -> HexBytes {
+pub(crate) fn canary_aad(kek: Uuid) -> HexBytes {
     let mut aad = b"sealtape canary 1".to_vec();
     aad.extend_from_slice(kek.as_bytes());
     HexBytes(aad)
@@ -134,7 +134,7 @@ impl Authority {
         let mut catalogue = Catalogue::open(connection, signer)?;
         catalogue.set_clock(clock);
         let tokens = hsm::Registry::open(token, catalogue.sql(), catalogue.log())?;
-        let rights = Rights::load(catalogue.sql(), catalogue.log(), log_key.name())?;
+        let rights = Rights::load(catalogue.sql(), catalogue.log(), &crate::restore::origins(catalogue.sql(), &catalogue.log().signer)?)?;
         let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
             anchors: anchor::Anchors::new(policy, &catalogue)?,
@@ -334,17 +334,22 @@ impl Authority {
             self.publish(&checkpoint, &note);
             return Ok(view(note));
         }
-        let text = checkpoint.to_text();
-        let signature = self.token().sign(signer.id, signer.algorithm, text.as_bytes())?;
-        let note = signer.key.note(&text, &signature);
-        // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
-        signer.key.open(&note).map_err(|e| {
-            let what = format!("the token signed wrongly with key {}: {e}", signer.id);
-            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
-        })?;
+        let note = self.sign_text(&signer, &checkpoint.to_text())?;
         self.lock().keep_checkpoint(checkpoint.size, &note)?;
         self.publish(&checkpoint, &note);
         Ok(view(note))
+    }
+
+    /// A note over `text` by one of the log's keys. What the token gave is verified before it is used: a wrong signature would make
+    /// what it stands under worthless.
+    fn sign_text(&self, signer: &LogSigner, text: &str) -> Result<String, Refusal> {
+        let signature = self.token().sign(signer.id, signer.algorithm, text.as_bytes())?;
+        let note = signer.key.note(text, &signature);
+        signer.key.open_text(&note).map_err(|e| {
+            let what = format!("the token signed wrongly with key {}: {e}", signer.id);
+            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
+        })?;
+        Ok(note)
     }
 
     fn kept_checkpoint(&self, size: u64) -> Result<Option<String>, Refusal> {

@@ -25,7 +25,8 @@ impl Authority {
     ) -> Result<u32, Refusal> {
         self.refusals_logged(actor, op::SESSION_OPEN, |e| e.unit(unit).at(at), || {
             self.lock().change(|c| {
-                usable_tape(&c.sql, unit, at.volume)?;
+                let (volume, _) = usable_tape(&c.sql, unit, at.volume)?;
+                super::exchange::check_ours(&c.sql, &volume)?;
                 let found = releasable(&c.sql, c.log(), &c.now(), at)?;
                 if found.rights != Rights::SealAndOpen {
                     let what = format!("the key {} of volume {} may open only: its period for sealing is over", at.key_id, at.volume);

@@ -85,7 +85,7 @@ impl KeyLifeRow {
             found.unwrap_or(Self { key_id, seal_until: None, open_until: None, medium_kek: None, leaf: created_leaf });
         let of_key = leaf.key == Some(key_id)
             && leaf.outcome == Outcome::Done
-            && (leaf.op == op::KEY_CREATE || leaf.op == op::KEY_EXTEND);
+            && (leaf.op == op::KEY_CREATE || leaf.op == op::KEY_EXTEND || leaf.op == op::KEY_IMPORT);
         let as_entered = match leaf.digest {
             Some(entered) => entered == Hex(row.digest()?),
             None => row.seal_until.is_none() && row.open_until.is_none() && leaf.op == op::KEY_CREATE,

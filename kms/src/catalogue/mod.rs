@@ -3,6 +3,7 @@
 
 mod convert;
 mod destruction;
+mod copies;
 mod life;
 mod log;
 mod persons;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
 pub(crate) use destruction::RotationRow;
+pub(crate) use copies::Copy;
 pub(crate) use life::{KeyLifeRow, MediumKekRow, policy_digest};
 pub(crate) use log::{LogSigner, LogState, consistency, leaf_text, log_signer, root_at};
 pub(crate) use persons::{ApprovalRow, RequestRow, RightsRow, dual_leaves};

@@ -135,7 +135,8 @@ pub(crate) struct PoolRow {
 }
 
 const POOL: &str =
-    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, auto_label, life, policy_leaf
+    "SELECT id, tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, auto_label, life, policy_leaf,
+                    recovery_on_medium
                     FROM pools";
 
 fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, Option<String>, String, Option<i64>)> {
@@ -144,6 +145,7 @@ fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, Option<String>, String, Opt
         suite: row.get(3)?,
         compression: row.get(4)?,
         key_on_medium: row.get(5)?,
+        recovery_on_medium: row.get(11)?,
         label_on_medium: row.get(6)?,
         barcode_on_medium: row.get(7)?,
         auto_label: None,
@@ -564,7 +566,8 @@ impl GenerationRow {
     pub(crate) fn agrees_with(&self, leaf: &Leaf) -> Result<(), Refusal> {
         let made_by = if self.wrapped_leaf.is_some() { op::KEK_REWRAP } else { op::KEY_CREATE };
         let hash = Hex(Sha256::digest(&self.wrapped).into());
-        let is_it = leaf.op == made_by
+        let imported = self.wrapped_leaf.is_none() && leaf.op == op::KEY_IMPORT;
+        let is_it = (leaf.op == made_by || imported)
             && leaf.outcome == Outcome::Done
             && leaf.volume == Some(self.at.volume)
             && leaf.partition == Some(self.at.partition)

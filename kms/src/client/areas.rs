@@ -6,6 +6,7 @@ use crate::protocol::{
     DestructionRequest, DualReply, DualRequest, ExchangeReply, ExchangeRequest, HsmReply, HsmRequest, KeysReply,
     KeysRequest, RecoveryReply, RecoveryRequest,
 };
+use crate::secret::DataKey;
 
 impl ControlClient {
     /// Tokens and their enrolment.
@@ -58,6 +59,17 @@ impl ControlClient {
     /// [`ClientError`]
     pub fn exchange(&self, request: ExchangeRequest) -> Result<ExchangeReply, ClientError> {
         match self.call(&ControlRequest::Exchange { request })? {
+            ControlReply::Exchange(reply) => Ok(reply),
+            _ => Err(self.channel.unexpected("reply")),
+        }
+    }
+
+    /// Takes a partner's package in: the identity that opens it goes with the request, in the frame's secret area.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn import(&self, request: ExchangeRequest, identity: &DataKey) -> Result<ExchangeReply, ClientError> {
+        match self.call_with_secret(&ControlRequest::Exchange { request }, identity)? {
             ControlReply::Exchange(reply) => Ok(reply),
             _ => Err(self.channel.unexpected("reply")),
         }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use std::os::fd::AsRawFd;
 use uuid::Uuid;
 
-use crate::frame::{Deadline, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
+use crate::frame::{Deadline, MAX_CONTROL_REQUEST, MAX_REPLY, read_frame, write_frame};
 use crate::hex::Hex;
 use crate::protocol::{
     AuditReply, AuditRequest, Cartridge, CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest,
@@ -94,6 +94,7 @@ impl Channel {
     fn call<Q: Serialize, R: DeserializeOwned, T>(
         &self,
         request: &Q,
+        secret: Option<&DataKey>,
         mut take: impl FnMut(R, Option<DataKey>) -> Result<Option<T>, ClientError>,
     ) -> Result<T, ClientError> {
         let mut slot = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +102,7 @@ impl Channel {
             Some(stream) => stream,
             None => dial(&self.socket, self.limit).map_err(|e| self.failed(e))?,
         };
-        let sent = write_frame(&mut Deadline::new(&stream, self.limit), request, None, MAX_REQUEST);
+        let sent = write_frame(&mut Deadline::new(&stream, self.limit), request, secret, MAX_CONTROL_REQUEST);
         match sent {
             // A peer that was turned away is told why, and may find the other end closed before it has asked.
             Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
@@ -319,7 +320,7 @@ fn call_data_path(
     channel: &Channel,
     request: &DataPathRequest,
 ) -> Result<(DataPathReply, Option<DataKey>), ClientError> {
-    let answer = channel.call(request, |reply, secret| Ok(Some((reply, secret))))?;
+    let answer = channel.call(request, None, |reply, secret| Ok(Some((reply, secret))))?;
     match answer {
         (DataPathReply::Refused(refusal), _) => Err(refusal.into()),
         other => Ok(other),
@@ -391,7 +392,18 @@ impl ControlClient {
     /// # Errors
     /// [`ClientError`]
     pub fn call(&self, request: &ControlRequest) -> Result<ControlReply, ClientError> {
-        match self.channel.call(request, |reply, _| Ok(Some(reply)))? {
+        match self.channel.call(request, None, |reply, _| Ok(Some(reply)))? {
+            ControlReply::Refused(refusal) => Err(refusal.into()),
+            other => Ok(other),
+        }
+    }
+
+    /// As [`ControlClient::call`], with 32 secret bytes, which are never part of the message's text.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn call_with_secret(&self, request: &ControlRequest, secret: &DataKey) -> Result<ControlReply, ClientError> {
+        match self.channel.call(request, Some(secret), |reply, _| Ok(Some(reply)))? {
             ControlReply::Refused(refusal) => Err(refusal.into()),
             other => Ok(other),
         }
@@ -521,7 +533,7 @@ impl ControlClient {
     /// [`ClientError`]
     pub fn audit_export_as(&self, order: &ExportOrder, to: &mut impl Write) -> Result<CheckpointView, ClientError> {
         let request = ControlRequest::Audit { request: AuditRequest::Export { order: order.clone() } };
-        self.channel.call(&request, |reply: ControlReply, _| match reply {
+        self.channel.call(&request, None, |reply: ControlReply, _| match reply {
             ControlReply::ExportPart(lines) => {
                 to.write_all(lines.as_bytes()).map_err(ClientError::Output)?;
                 Ok(None)

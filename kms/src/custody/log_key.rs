@@ -29,6 +29,11 @@ impl KeyChange {
         }
     }
 
+    /// Whether it is about keys of the log of this origin.
+    pub(crate) fn is_of(&self, origin: &str) -> bool {
+        self.new.split_once('+').is_some_and(|(name, _)| name == origin)
+    }
+
     /// The new key, if this change begins at `old` and both signatures are right.
     ///
     /// # Errors

@@ -180,6 +180,14 @@ impl VerifierKey {
 }
 
 impl VerifierKey {
+    /// The same key under another name.
+    ///
+    /// # Errors
+    /// [`NoteError::Key`]
+    pub fn renamed(&self, name: impl Into<String>) -> Result<Self, NoteError> {
+        Self::named(name, self.key.clone())
+    }
+
     /// The note with this key's own signature line alone.
     ///
     /// # Errors

@@ -109,9 +109,36 @@ pub const VOLUME_HOLD: &str = "volume.hold";
 
 // Exchange.
 
+/// A data key is wrapped to a partner; `reason` is the package.
+pub const KEY_EXPORT: &str = "key.export";
+/// A package for a partner is complete; `blobs` has the hash of what was signed.
+pub const EXPORT_MADE: &str = "export.made";
+/// A partner's data key is taken in; it opens only.
+pub const KEY_IMPORT: &str = "key.import";
+/// A partner's package was taken in; `digest` is the hash of what they signed.
+pub const IMPORT_DONE: &str = "import.done";
+
 // Recovery.
 
+/// A recovery key is installed: from then on data keys are wrapped to it.
+pub const RECOVERY_KEY_CREATE: &str = "recovery.key_create";
+/// A recovery key is taken out of use.
+pub const RECOVERY_KEY_RETIRE: &str = "recovery.key_retire";
+/// A data key that was made before is wrapped to the recovery key.
+pub const RECOVERY_WRAP: &str = "recovery.wrap";
+/// A canary for a drill is made; `digest` binds the key that verifies the drill's report.
+pub const RECOVERY_CANARY: &str = "recovery.canary";
+/// The report of a drill is entered; `digest` is its hash.
+pub const RECOVERY_DRILL: &str = "recovery.drill";
+
 // Backups.
+
+/// A backup of the catalogue is made; `digest` is the hash of its manifest.
+pub const BACKUP_MADE: &str = "backup.made";
+/// What became of a backup, as an operator reports it.
+pub const BACKUP_STATE: &str = "backup.state";
+/// The catalogue was restored from a backup; `digest` is the hash of its manifest.
+pub const BACKUP_RESTORED: &str = "backup.restored";
 
 // The log itself: anchors, tenants, signing key.
 

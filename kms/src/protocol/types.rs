@@ -161,6 +161,9 @@ pub struct PoolPolicy {
     pub compression: u8,
     /// Whether the wrapped data key stands in the generation record on the medium.
     pub key_on_medium: bool,
+    /// Whether the data key, wrapped to the recovery key, stands there too, once there is one.
+    #[serde(default = "yes")]
+    pub recovery_on_medium: bool,
     /// Whether the operator's label stands in the label block in clear.
     pub label_on_medium: bool,
     /// Whether the barcode stands in the label block in clear.
@@ -173,6 +176,11 @@ pub struct PoolPolicy {
     pub life: KeyLife,
 }
 
+/// What earlier versions did not write.
+fn yes() -> bool {
+    true
+}
+
 impl PoolPolicy {
     /// The policy of a pool called `name` when nothing else is said: AES-256-GCM-SIV, zstd, key and label on the medium.
     #[must_use]
@@ -182,6 +190,7 @@ impl PoolPolicy {
             suite: 1,
             compression: 1,
             key_on_medium: true,
+            recovery_on_medium: true,
             label_on_medium: true,
             barcode_on_medium: true,
             auto_label: None,

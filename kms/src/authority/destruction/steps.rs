@@ -181,21 +181,13 @@ impl Authority {
 
     fn sign_certificate(&self, mut row: BatchRow) -> Result<bool, Refusal> {
         let text = row.certificate.take().ok_or_else(|| internal("a destruction without its certificate"))?;
-        row.certificate = Some(self.sign_text(&text)?);
+        row.certificate = Some(self.certificate_note(&text)?);
         self.go_on(row, BatchState::Done)
     }
 
-    fn sign_text(&self, json: &str) -> Result<String, Refusal> {
-        use crate::custody::certificate::{note_text, verify};
-        let text = note_text(json).map_err(internal)?;
+    fn certificate_note(&self, json: &str) -> Result<String, Refusal> {
         let signer = std::sync::Arc::clone(&self.lock().log().signer);
-        let signature = self.token().sign(signer.id, signer.algorithm, text.as_bytes())?;
-        let note = signer.key.note(&text, &signature);
-        verify(&note, &signer.key).map_err(|e| {
-            let what = format!("the token signed wrongly with key {}: {e}", signer.id);
-            Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
-        })?;
-        Ok(note)
+        self.sign_text(&signer, &crate::custody::certificate::note_text(json).map_err(internal)?)
     }
 
     /// A destruction, by its batch or its request.

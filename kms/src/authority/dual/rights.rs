@@ -126,7 +126,7 @@ impl Rights {
     pub(in crate::authority) fn load(
         sql: &rusqlite::Connection,
         log: &LogState,
-        origin: &str,
+        origins: &[String],
     ) -> Result<Self, Refusal> {
         let mut rights = Self::default();
         let mut changes = 0;
@@ -153,7 +153,7 @@ impl Rights {
                 continue;
             }
             let row = RightsRow::find(sql, seq)?.ok_or_else(|| foreign("has no record"))?;
-            rights.replay(sql, log, origin, seq, &leaf, &row).map_err(|what| foreign(&what))?;
+            rights.replay(sql, log, origins, seq, &leaf, &row).map_err(|what| foreign(&what))?;
             changes += 1;
         }
         if RightsRow::count(sql)? != changes {
@@ -167,7 +167,7 @@ impl Rights {
         &mut self,
         sql: &rusqlite::Connection,
         log: &LogState,
-        origin: &str,
+        origins: &[String],
         seq: u64,
         leaf: &Leaf,
         row: &RightsRow,
@@ -194,7 +194,7 @@ impl Rights {
             }
             let request = ApprovalRequest::parse(text).map_err(|e| format!("has a request that is {e}"))?;
             let in_time = request.created <= leaf.time && leaf.time <= request.expires;
-            if request.operation != record.operation || request.origin != origin || !in_time {
+            if request.operation != record.operation || !origins.contains(&request.origin) || !in_time {
                 return Err("has a request for something else".into());
             }
             self.approved(&request, text, leaf.approvals.iter().map(|a| a.signature.as_str()))
@@ -393,7 +393,7 @@ impl Rights {
         self.spent.insert(digest);
     }
 
-    pub(super) fn persons(&self) -> Result<Vec<PersonView>, Refusal> {
+    pub(in crate::authority) fn persons(&self) -> Result<Vec<PersonView>, Refusal> {
         let view = |p: &Person| {
             let key = |k: &CustodianKey| Ok(KeyView { fingerprint: k.fingerprint(), public: k.text()? });
             let principal = Principal::Person(p.name.clone());

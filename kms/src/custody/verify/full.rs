@@ -6,7 +6,7 @@ use std::io::BufRead;
 use uuid::Uuid;
 
 use super::super::export::{CheckpointLine, Scope};
-use super::super::leaf::{Leaf, canonical};
+use super::super::leaf::{KeyChange, Leaf, Outcome, canonical};
 use super::super::note::{NoteSignatures, VerifierKey};
 use super::super::op;
 use super::super::tree::{RightEdge, leaf_hash};
@@ -30,6 +30,8 @@ struct State<'a> {
     anchored: Anchored<'a>,
     /// A tenant's root that is wrong. What is wrong may be an earlier leaf: the next checkpoint tells.
     suspect: Option<(u64, String)>,
+    /// The origin that the last `log.open` gave: a catalogue restored from a backup goes on with its log under another one.
+    opened: Option<String>,
 }
 
 pub(super) fn verify<R: BufRead>(
@@ -50,6 +52,7 @@ pub(super) fn verify<R: BufRead>(
         closed: None,
         anchored: Anchored::new(witnesses),
         suspect: None,
+        opened: None,
     };
     while let Some(text) = lines.next()? {
         let number = lines.number();
@@ -107,12 +110,18 @@ impl State<'_> {
         if leaf.seq != at {
             return Err(format!("leaf {} stands where leaf {at} belongs", leaf.seq));
         }
-        let opens = leaf.op == op::LOG_OPEN;
-        if opens != (at == 0) || (opens && leaf.reason.as_deref() != Some(&self.head.header.origin)) {
-            return Err("the first leaf, and no other, opens this log".into());
+        if leaf.op == op::LOG_OPEN && leaf.outcome == Outcome::Done {
+            if self.checkpoints > 0 {
+                return Err("a log is opened behind a checkpoint of this one".into());
+            }
+            self.opened.clone_from(&leaf.reason);
+        } else if at == 0 {
+            return Err("the first leaf does not open a log".into());
         }
         self.times.enter(leaf)?;
-        if let Some(change) = leaf.key_change() {
+        // A key change from before a restore concerns the keys of the log as it was called then.
+        let own = |change: &&KeyChange| change.is_of(&self.head.header.origin);
+        if let Some(change) = leaf.key_change().filter(own) {
             let new = change.follow(self.signer()?)?;
             self.key += 1;
             if self.head.keys.get(self.key) != Some(&new) {
@@ -146,6 +155,9 @@ impl State<'_> {
             return Err(VerifyError::Cut { line: number });
         };
         let header = self.head.header;
+        if self.opened.as_ref() != Some(&header.origin) {
+            return Err(VerifyError::at(number, format!("no leaf opens the log {}", header.origin)));
+        }
         if self.edge.size() != header.size {
             let what = format!("{} leaves, the first line says {}", self.edge.size(), header.size);
             return Err(VerifyError::at(number, what));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::role::{Principal, Role};
+use crate::hex::Hex;
 
 /// What was disclosed, or is feared to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +101,10 @@ pub enum Operation {
     RecoveryKeyCreate {
         /// The tenant.
         tenant: String,
+        /// The epoch.
+        epoch: u32,
+        /// SHA-256 of the public key's text: what the shares give has to be this one.
+        fingerprint: Hex<32>,
         /// How many shares it takes,
         threshold: u8,
         /// of how many.
@@ -118,8 +123,10 @@ pub enum Operation {
         recipient: String,
         /// The volumes.
         volumes: Vec<Uuid>,
-        /// Until when the package may be imported (RFC 3339, UTC).
+        /// Until when the package may be imported, and its keys used (RFC 3339, UTC).
         expires: String,
+        /// Whether the volumes' labels and barcodes go along.
+        labels: bool,
     },
     /// Changes a policy.
     SetPolicy {
@@ -203,12 +210,15 @@ impl Operation {
             Self::VolumeRescue { volume, hours } => {
                 format!("let volume {volume}, whose key is compromised, be read for {hours} hour(s)")
             }
-            Self::RecoveryKeyCreate { tenant, threshold, shares } => {
-                format!("make a recovery key for tenant {}, {threshold} of {shares} shares", quoted(tenant))
-            }
+            Self::RecoveryKeyCreate { tenant, epoch, fingerprint, threshold, shares } => format!(
+                "wrap all data keys of tenant {} to the recovery key of epoch {epoch}, {threshold} of {shares} shares, whose \
+                 public half has the SHA-256 {fingerprint}",
+                quoted(tenant)
+            ),
             Self::RecoveryKeyRetire { key } => format!("take the recovery key {key} out of use"),
-            Self::KeyExport { partner, recipient, volumes, expires } => format!(
-                "give the keys of {} volume(s) to {} ({}), until {}: {}",
+            Self::KeyExport { partner, recipient, volumes, expires, labels } => format!(
+                "give the keys {}of {} volume(s) to {} ({}), until {}: {}",
+                if *labels { "and labels " } else { "" },
                 volumes.len(),
                 quoted(partner),
                 quoted(recipient),
