@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `keys.sock` | the data path's users, the key authority's own | [`DataPathRequest`] but streams |
 //! | `stream.sock` | the above, root, members of the stream group | streams |
-//! | `keyd.sock` | root, the key authority's own user, members of the control group | [`ControlRequest`] |
+//! | `keyd.sock` | root, the key authority's own user, members of the control group, whoever has a role | [`ControlRequest`] |
 //!
 //! The sockets themselves are open to all users of the machine: the peer's identity decides, before anything it sends is read.
 //! Each connection is a thread; their number is bounded per socket and per peer, frames are bounded, and a frame once begun has to
@@ -39,6 +39,8 @@ use crate::secret::DataKey;
 const TICK: u16 = 200;
 /// How long a frame may take once it has begun, and a reply.
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
+/// How often the journal is told what is wrong with the anchors.
+const WARN_INTERVAL: Duration = Duration::from_secs(600);
 /// How long stopping waits for requests under way.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -293,7 +295,8 @@ fn accept(shared: &Arc<Shared>, door: Door, listener: &UnixListener) {
                 continue;
             }
         };
-        if !door.admits(&shared.config, peer) {
+        let by_role = || door == Door::Control && shared.authority.has_role(peer.uid);
+        if !door.admits(&shared.config, peer) && !by_role() {
             shared.authority.turned_away(peer.uid, door.name());
             turn_away(&stream, door, RefusalCode::NotAllowed, format!("user {} may not use {}", peer.uid, door.name()));
             continue;
@@ -362,8 +365,7 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
                     }
                 };
                 if let ControlRequest::Audit { request: AuditRequest::Export { order } } = &request {
-                    let refusal = authority.authorise(actor, &request).err();
-                    export(authority, actor, order, refusal, stream)?;
+                    export(authority, authority.authorise(actor, &request), order, stream)?;
                 } else {
                     let reply = control(authority, actor, request).unwrap_or_else(ControlReply::Refused);
                     too_large(send(stream, &reply, None), |r| send(stream, &ControlReply::Refused(r), None))?;
@@ -476,10 +478,14 @@ fn data_path(
 fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Result<ControlReply, Refusal> {
     use ControlRequest as Q;
     let done = |()| ControlReply::Done;
-    authority.authorise(actor, &request)?;
+    let actor = authority.authorise(actor, &request)?;
     Ok(match request {
         Q::AuthorizeLabel(order) => ControlReply::Ticket(authority.authorize_label(actor, &order)?),
-        Q::ListVolumes(query) => ControlReply::Volumes(authority.list_volumes(&query)?),
+        Q::ListVolumes(query) => {
+            let (mut page, visible) = (authority.list_volumes(&query)?, authority.visible(actor));
+            page.volumes.retain(|v| visible(&v.pool));
+            ControlReply::Volumes(page)
+        }
         Q::ShowVolume { volume } => ControlReply::Volume(authority.show_volume(&volume)?),
         Q::SetVolumeState { volume, state, reason } => {
             done(authority.set_volume_state(actor, &volume, state, &reason)?)
@@ -487,7 +493,11 @@ fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Resu
         Q::SetCartridge { volume, cartridge, reason } => {
             done(authority.set_cartridge(actor, &volume, &cartridge, &reason)?)
         }
-        Q::ListPools => ControlReply::Pools(authority.list_pools()?),
+        Q::ListPools => {
+            let (mut pools, visible) = (authority.list_pools()?, authority.visible(actor));
+            pools.retain(|p| visible(&p.name));
+            ControlReply::Pools(pools)
+        }
         Q::CreatePool { policy } => done(authority.create_pool(actor, &policy)?),
         Q::RestrictUnit { unit, pools } => done(authority.restrict_unit(actor, &unit, &pools)?),
         Q::Checkpoint => ControlReply::Checkpoint(authority.checkpoint()?),
@@ -506,13 +516,12 @@ fn control(authority: &Authority, actor: Actor, request: ControlRequest) -> Resu
 
 fn export(
     authority: &Authority,
-    actor: Actor,
+    authorised: Result<Actor, Refusal>,
     order: &ExportOrder,
-    refusal: Option<Refusal>,
     stream: &UnixStream,
 ) -> io::Result<()> {
     let refused = |refusal| send(stream, &ControlReply::Refused(refusal), None);
-    let mut run = match refusal.map_or_else(|| authority.audit_begin(actor, order), Err) {
+    let mut run = match authorised.and_then(|actor| authority.audit_begin(actor, order)) {
         Ok(run) => run,
         Err(refusal) => return refused(refusal),
     };
@@ -544,8 +553,13 @@ fn scrub(shared: &Shared, stop: &Arc<AtomicBool>) {
 fn keep_checkpoints(shared: &Shared) {
     let mut since: Option<Instant> = None;
     let mut not_before = Instant::now();
+    let mut warned = Instant::now();
     while !shared.stopping() {
         std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+        if warned.elapsed() >= WARN_INTERVAL {
+            warned = Instant::now();
+            shared.authority.warn_of_anchors();
+        }
         let unsigned = shared.authority.unsigned_leaves();
         if unsigned == 0 {
             since = None;

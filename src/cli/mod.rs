@@ -5,7 +5,10 @@
 //! from the command line or the environment, and none is printed.
 
 pub mod amcrypt;
+mod anchor;
+mod approval;
 mod audit;
+mod custodian;
 mod drive;
 pub mod failure;
 mod hsm;
@@ -18,6 +21,7 @@ mod pipe;
 mod pool;
 mod progress;
 mod restore;
+mod role;
 mod run;
 mod table;
 mod volume;
@@ -92,6 +96,15 @@ enum Command {
     /// Look at pools
     #[command(subcommand)]
     Pool(pool::Pool),
+    /// Register the persons who approve what cannot be undone
+    #[command(subcommand)]
+    Custodian(custodian::Custodian),
+    /// Give roles, and take them back
+    #[command(subcommand)]
+    Role(role::Role),
+    /// Approve what cannot be undone
+    #[command(subcommand)]
+    Approval(approval::Approval),
     /// Seal standard input to standard output, under a key of its own
     Seal(pipe::Seal),
     /// Open a sealed stream: standard input to standard output
@@ -151,6 +164,9 @@ impl Command {
             Self::Library(command) => command.run(&global.home()?, output),
             Self::Hsm(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
+            Self::Custodian(command) => command.run(&global.home()?, output),
+            Self::Role(command) => command.run(&global.home()?, output),
+            Self::Approval(command) => command.run(|| global.home(), output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
             Self::Audit(command) => command.run(|| global.home(), output),

@@ -282,6 +282,7 @@ impl Authority {
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
         let token_error = self.check_token().err();
+        let anchoring = self.anchored_at_all().then(|| self.anchoring()).transpose()?;
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -298,6 +299,7 @@ impl Authority {
             volumes: crate::catalogue::from_db(volumes)?,
             log_key: log.signer.key.to_string(),
             scrub: self.scrub_view(),
+            anchoring,
         })
     }
 
@@ -381,8 +383,10 @@ fn check_name(what: &str, name: &str, most: usize) -> Result<(), Refusal> {
     if fine {
         return Ok(());
     }
+    // A peer may send what it likes: what is repeated of it has a limit.
+    let shown: String = name.chars().take(64).collect();
     Err(crate::fault::bad_request(
-        format!("{name:?} is no {what}"),
+        format!("{shown:?}{} is no {what}", if shown == name { "" } else { "..." }),
         format!("use 1 to {most} printable characters without spaces around them"),
     ))
 }

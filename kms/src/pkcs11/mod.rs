@@ -12,6 +12,8 @@ mod ladder;
 mod lane;
 mod module;
 mod pin;
+mod probe;
+mod profile;
 mod sys;
 mod token;
 mod uri;
@@ -20,6 +22,7 @@ mod worker;
 
 pub use error::TokenError;
 pub use pin::{PinLatch, PinPrompt, PinSource, read_pin_file, write_pin_file};
+pub use profile::{Check, TokenFacts, TokenReport, Verdict, Weight};
 pub use token::{DEFAULT_LANES, Limits, Token, TokenConfig, WORKER_ARGUMENT, WorkerCommand, init_token};
 pub use uri::Uri;
 pub use wire::{SignAlgorithm, UnwrapTemplate, WrapMechanism, WrapWith};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::TokenError;
+use super::profile::TokenReport;
 use crate::hex::HexBytes;
 use crate::secret::{DataKey, Pin};
 use crate::sys::SecretPage;
@@ -170,6 +171,8 @@ pub(crate) enum Request {
         data: HexBytes,
     },
     Mechanisms,
+    /// The table of enrolment.
+    Probe,
 }
 
 impl Request {
@@ -189,6 +192,7 @@ impl Request {
             Self::MakeSigningKey { .. } => "making a signing key",
             Self::Sign { .. } => "signing",
             Self::Mechanisms => "listing mechanisms",
+            Self::Probe => "testing the token",
         }
     }
 
@@ -197,7 +201,7 @@ impl Request {
         match self {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
             Self::Wrap { .. } | Self::Rewrap { .. } => true,
-            Self::CheckKek { .. } | Self::Mechanisms => true,
+            Self::CheckKek { .. } | Self::Mechanisms | Self::Probe => true,
             Self::Load { .. } | Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,
         }
@@ -217,6 +221,7 @@ pub(crate) enum Reply {
     PublicKey(HexBytes),
     Signature(HexBytes),
     Mechanisms(Vec<u64>),
+    Report(Box<TokenReport>),
     Failed(TokenError),
 }
 

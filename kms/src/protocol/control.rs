@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditReply, AuditRequest, ScrubView};
+use super::anchor::AnchoringView;
+
 use super::backup::{BackupReply, BackupRequest};
 use super::data_path::Ticket;
 use super::destruction::{DestructionReply, DestructionRequest};
@@ -163,6 +165,9 @@ pub struct Status {
     pub log_key: String,
     /// The check of the whole catalogue in the background.
     pub scrub: ScrubView,
+    /// How the log's anchors stand; none if there are none.
+    #[serde(default)]
+    pub anchoring: Option<AnchoringView>,
 }
 
 /// A reply on the control socket.

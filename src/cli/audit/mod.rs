@@ -15,6 +15,7 @@ use sealtape_kms::custody::{
 };
 use sealtape_kms::protocol::{AuditReply, AuditRequest};
 
+use super::anchor::Anchor;
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::table::fields;
@@ -36,6 +37,11 @@ pub(super) enum Audit {
     Show(show::Show),
     /// Show new entries as they come, one JSON value per line, until interrupted
     Watch(show::Watch),
+    /// Show where the log is anchored, and how each anchor stands
+    Anchors,
+    /// Anchor the log now, or put an anchor right
+    #[command(subcommand)]
+    Anchor(Anchor),
     /// Print the public keys that verify exports, oldest first; give them to the auditors on a way of their own
     Key,
     /// Let a new key, made in the token, sign the log from now on; the old one vouches for it
@@ -87,6 +93,8 @@ impl Audit {
             Self::Consistency(consistency) => consistency.run(keyd, output),
             Self::Show(show) => show.run(&keyd()?, output),
             Self::Watch(watch) => watch.run(&keyd()?, output),
+            Self::Anchors => super::anchor::status(&keyd()?, output),
+            Self::Anchor(anchor) => anchor.run(&keyd()?, output),
             Self::Key => match keyd()?.audit(AuditRequest::LogKeys)? {
                 AuditReply::LogKeys(keys) => print_keys(&keys, output),
                 _ => Err(unexpected()),

@@ -126,6 +126,11 @@ impl Authority {
         })
     }
 
+    /// Whether there are anchors.
+    pub(super) fn anchored_at_all(&self) -> bool {
+        !self.anchors.none()
+    }
+
     /// Hands a checkpoint that was just signed, or kept before, to the anchors.
     pub(super) fn publish(&self, checkpoint: &Checkpoint, note: &str) {
         if !self.anchors.none() {
