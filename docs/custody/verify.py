@@ -79,10 +79,9 @@ def parse_json(text):
 
 
 def canonical(value, depth=0):
-    if depth > MAX_DEPTH:
-        raise Wrong("nested too deeply")
     if value is None or isinstance(value, (bool, int, str)):
         return json.dumps(value, ensure_ascii=False)
+    need(depth < MAX_DEPTH, "nested too deeply")
     if isinstance(value, list):
         return "[" + ",".join(canonical(item, depth + 1) for item in value) + "]"
     if isinstance(value, dict):
