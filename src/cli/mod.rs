@@ -9,6 +9,7 @@ mod anchor;
 mod approval;
 mod audit;
 mod custodian;
+mod destroy;
 mod drive;
 pub mod failure;
 mod hsm;
@@ -114,6 +115,9 @@ enum Command {
     /// Export, verify and read the custody log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// List, show and verify certificates of destruction
+    #[command(subcommand)]
+    Certificate(destroy::Certificate),
     /// Make and look into image files, the cartridges of file-backed drives
     #[command(subcommand)]
     Image(image::Image),
@@ -170,6 +174,7 @@ impl Command {
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
             Self::Audit(command) => command.run(|| global.home(), output),
+            Self::Certificate(command) => command.run(|| global.home(), output),
             Self::Image(command) => command.run(output),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(output),

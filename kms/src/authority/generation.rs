@@ -136,6 +136,7 @@ impl Planned {
             wrapped: blobs.first().cloned().ok_or_else(|| internal("no wrapped key"))?,
             created: self.created.clone(),
             created_leaf,
+            wrapped_leaf: None,
         };
         row.insert(&c.sql)?;
         KeyLifeRow { leaf: created_leaf, ..self.life.clone() }.keep(&c.sql)?;

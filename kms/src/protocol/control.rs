@@ -168,6 +168,9 @@ pub struct Status {
     /// How the log's anchors stand; none if there are none.
     #[serde(default)]
     pub anchoring: Option<AnchoringView>,
+    /// All tokens.
+    #[serde(default)]
+    pub tokens: Vec<super::hsm::TokenView>,
 }
 
 /// A reply on the control socket.

@@ -7,11 +7,13 @@ mod show;
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
 use sealtape_kms::custody::{
-    Anchoring, Completeness, NoteError, VerifiedExport, VerifierKey, VerifyError, verify_export_with,
+    Anchoring, Completeness, NoteError, Trust, VerifiedExport, VerifierKey, VerifyError, WitnessKey,
+    verify_export_trusting,
 };
 use sealtape_kms::protocol::{AuditReply, AuditRequest};
 
@@ -59,6 +61,10 @@ pub(super) struct Verify {
     file: PathBuf,
     #[command(flatten)]
     key: Key,
+    /// Public key of a witness whose cosignatures count (NAME+ID+KEY, type 0x04), or a file that holds it; may be given
+    /// several times. Without any an export is internally consistent only
+    #[arg(long = "witness", value_name = "KEY|FILE")]
+    witnesses: Vec<String>,
 }
 
 /// The log's public keys.
@@ -72,10 +78,15 @@ pub(super) struct Key {
 
 impl Key {
     fn read(&self) -> Result<Vec<VerifierKey>, Failure> {
-        match self.key.parse::<VerifierKey>() {
-            Ok(key) => Ok(vec![key]),
-            Err(_) => read_keys(Path::new(&self.key)),
-        }
+        keys_from(&self.key)
+    }
+}
+
+/// The keys that `text` is, or that stand in the file it names.
+pub(super) fn keys_from<K: FromStr<Err = NoteError>>(text: &str) -> Result<Vec<K>, Failure> {
+    match text.parse() {
+        Ok(key) => Ok(vec![key]),
+        Err(_) => read_keys(Path::new(text)),
     }
 }
 
@@ -118,9 +129,12 @@ fn print_keys(keys: &[String], output: &Output) -> Result<(), Failure> {
 impl Verify {
     fn run(self, output: &Output) -> Result<(), Failure> {
         let keys = self.key.read()?;
+        let witnesses =
+            self.witnesses.iter().map(|text| keys_from::<WitnessKey>(text)).collect::<Result<Vec<_>, _>>()?;
+        let trust = Trust { keys: &keys, witnesses: &witnesses.concat() };
         let verified = match self.file == Path::new("-") {
-            true => verify(&mut stdin().lock(), &keys, &self.file)?,
-            false => verify(&mut open(&self.file)?, &keys, &self.file)?,
+            true => verify(&mut stdin().lock(), &trust, &self.file)?,
+            false => verify(&mut open(&self.file)?, &trust, &self.file)?,
         };
         output.value(&verified, report)
     }
@@ -130,7 +144,7 @@ fn open(file: &Path) -> Result<BufReader<File>, Failure> {
     File::open(file).map(BufReader::new).map_err(|e| Failure::file("opening the export", file, &e))
 }
 
-fn read_keys(file: &Path) -> Result<Vec<VerifierKey>, Failure> {
+fn read_keys<K: FromStr<Err = NoteError>>(file: &Path) -> Result<Vec<K>, Failure> {
     let failed = |e: std::io::Error| Failure::file("reading the key", file, &e);
     let open = File::open(file).map_err(failed)?;
     let text = std::io::read_to_string(std::io::Read::take(open, LONGEST_KEY)).map_err(failed)?;
@@ -139,7 +153,7 @@ fn read_keys(file: &Path) -> Result<Vec<VerifierKey>, Failure> {
         Failure::new(Exit::Usage, what, "get it from the key authority's machine: sealtape audit key")
     };
     let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let keys: Result<Vec<VerifierKey>, NoteError> = lines.map(|line| line.trim().parse()).collect();
+    let keys: Result<Vec<K>, NoteError> = lines.map(|line| line.trim().parse()).collect();
     let keys = keys.map_err(|e| wrong(e.to_string()))?;
     if keys.is_empty() { Err(wrong("it is empty".into())) } else { Ok(keys) }
 }
@@ -155,14 +169,20 @@ fn refused(e: VerifyError, file: &Path) -> Failure {
     }
 }
 
-fn verify(from: &mut impl BufRead, keys: &[VerifierKey], file: &Path) -> Result<VerifiedExport, Failure> {
-    verify_export_with(from, keys, |_, _, _| {}).map_err(|e| refused(e, file))
+fn verify(from: &mut impl BufRead, trust: &Trust<'_>, file: &Path) -> Result<VerifiedExport, Failure> {
+    verify_export_trusting(from, trust, |_, _, _| {}).map_err(|e| refused(e, file))
 }
 
 fn report(verified: &VerifiedExport) -> String {
-    let standing = match verified.anchoring {
+    let standing = match &verified.anchoring {
         Anchoring::InternallyConsistentOnly => {
-            "internally consistent only: whoever holds the token's PIN could have signed another history"
+            "internally consistent only: whoever holds the token's PIN could have signed another history".to_owned()
+        }
+        Anchoring::Anchored(by) => {
+            let words = by
+                .iter()
+                .map(|a| format!("by {} at {} up to entry {}", a.witness, a.time, a.entries.saturating_sub(1)));
+            words.collect::<Vec<_>>().join(", ")
         }
     };
     let completeness = match &verified.completeness {
@@ -184,7 +204,7 @@ fn report(verified: &VerifiedExport) -> String {
         ("root", verified.root.to_string()),
         ("checkpoints", verified.checkpoints.to_string()),
         ("keys", verified.keys.len().to_string()),
-        ("anchoring", standing.to_owned()),
+        ("anchored", standing),
         ("not checked", verified.unchecked_cosignatures.join(", ")),
     ])
 }

@@ -8,7 +8,9 @@ use crate::authority::dual::tenant_name;
 use crate::authority::label::DEFAULT_POOL;
 use crate::catalogue::PoolRow;
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
-use crate::protocol::{AnchorRequest, AuditRequest, ControlRequest, ExportScope, KeysRequest, Refusal, Role, Scope};
+use crate::protocol::{
+    AnchorRequest, AuditRequest, ControlRequest, DestructionRequest, ExportScope, KeysRequest, Refusal, Role, Scope,
+};
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
 const ADMINISTRATION: Need = Need::OneOf(&[Administrator]);
@@ -33,7 +35,8 @@ impl Authority {
             Q::Checkpoint => everywhere(Need::OneOf(&[Auditor, Administrator])),
             Q::Dual { .. } => everywhere(Need::Nothing),
             Q::Keys { request } => self.keys(request),
-            Q::Hsm { .. } | Q::Destruction { .. } => everywhere(SECURITY),
+            Q::Hsm { .. } => everywhere(SECURITY),
+            Q::Destruction { request } => everywhere(destruction(request)),
             Q::Exchange { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Backup, Recovery])),
             Q::Recovery { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Recovery])),
             Q::Backup { .. } => everywhere(Need::OneOf(&[Administrator, Backup])),
@@ -61,6 +64,20 @@ impl Authority {
     }
 }
 
+/// What was destroyed may be known to everybody who has a role; what is to be is for security officers.
+fn destruction(request: &DestructionRequest) -> Need {
+    use DestructionRequest as Q;
+    match request {
+        Q::ShowRotation | Q::Show { .. } | Q::List | Q::Certificate { .. } | Q::Holds => Need::AnyRole,
+        Q::Rotate { .. }
+        | Q::StopRotation { .. }
+        | Q::Plan { .. }
+        | Q::Ask { .. }
+        | Q::CarryOut { .. }
+        | Q::Hold { .. } => SECURITY,
+    }
+}
+
 fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
     let of_tenant = |tenant: &Option<String>| match tenant {
         Some(tenant) => Scope::tenant(tenant.as_str()),
@@ -80,7 +97,8 @@ fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
             return Ok((Need::OneOf(&[SecurityOfficer, Administrator]), of_tenant(&filter.tenant)));
         }
         AuditRequest::Entries { filter, .. } => return Ok((AUDIT, of_tenant(&filter.tenant))),
-        AuditRequest::Consistency { .. } | AuditRequest::LogKeys => Need::AnyRole,
+        AuditRequest::Consistency { .. } => AUDIT,
+        AuditRequest::LogKeys => Need::AnyRole,
         AuditRequest::RotateLogKey { .. } => SECURITY,
         AuditRequest::Anchor { request: AnchorRequest::Status } => Need::AnyRole,
         AuditRequest::Anchor { request: AnchorRequest::Now } => Need::OneOf(&[Auditor, Administrator, SecurityOfficer]),
