@@ -460,6 +460,7 @@ class Full:
         origin, size, root, others = self.head.keys[self.key].open(line["checkpoint"])
         need(origin == self.head.origin, "the checkpoint is of another log")
         need(size == self.tree.size, "the checkpoint is over another number of leaves")
+        need(self.closed is None, "a second checkpoint over the same leaves")
         if root != self.tree.root():
             raise Refused("root", "these lines are not what the checkpoint was signed over",
                           first=self.verified_to + 1, last=number - 1, checkpoint=number)
