@@ -79,10 +79,9 @@ def parse_json(text):
 
 
 def canonical(value, depth=0):
-    if depth > MAX_DEPTH:
-        raise Wrong("nested too deeply")
     if value is None or isinstance(value, (bool, int, str)):
         return json.dumps(value, ensure_ascii=False)
+    need(depth < MAX_DEPTH, "nested too deeply")
     if isinstance(value, list):
         return "[" + ",".join(canonical(item, depth + 1) for item in value) + "]"
     if isinstance(value, dict):
@@ -464,6 +463,7 @@ class Full:
         origin, size, root, others = self.head.keys[self.key].open(line["checkpoint"])
         need(origin == self.head.origin, "the checkpoint is of another log")
         need(size == self.tree.size, "the checkpoint is over another number of leaves")
+        need(self.closed is None, "a second checkpoint over the same leaves")
         if root != self.tree.root():
             raise Refused("root", "these lines are not what the checkpoint was signed over",
                           first=self.verified_to + 1, last=number - 1, checkpoint=number)

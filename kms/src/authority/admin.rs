@@ -36,8 +36,10 @@ impl Authority {
         let pools = PoolRow::all(catalogue.sql())?;
         let count = query.count.clamp(1, MOST_VOLUMES);
         let mut page = VolumePage { volumes: Vec::new(), next: None };
-        let rows = VolumeRow::page(catalogue.sql(), query.after.as_ref(), LOOKED_AT)?;
-        let more = rows.len() == LOOKED_AT as usize;
+        let all = VolumeQuery { count: query.count, after: query.after.clone(), ..VolumeQuery::default() };
+        let looked_at = if *query == all { count } else { LOOKED_AT };
+        let rows = VolumeRow::page(catalogue.sql(), query.after.as_ref(), looked_at)?;
+        let more = rows.len() == looked_at as usize;
         for row in rows {
             let at = (row.created.clone(), row.id);
             if page.volumes.len() == count as usize {

@@ -9,8 +9,7 @@ use crate::authority::label::DEFAULT_POOL;
 use crate::catalogue::PoolRow;
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
 use crate::protocol::{
-    AnchorRequest, AuditRequest, ControlRequest, DestructionRequest, ExportOrder, ExportScope, KeysRequest, Refusal, Role,
-    Scope,
+    AnchorRequest, AuditRequest, ControlRequest, DestructionRequest, ExportScope, KeysRequest, Refusal, Role, Scope,
 };
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
@@ -82,11 +81,25 @@ fn destruction(request: &DestructionRequest) -> Need {
 }
 
 fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
+    let of_tenant = |tenant: &Option<String>| match tenant {
+        Some(tenant) => Scope::tenant(tenant.as_str()),
+        None => Scope::everywhere(),
+    };
     let need = match request {
-        AuditRequest::Export { order: ExportOrder { scope: ExportScope::Tenant(name), .. } } => {
-            return Ok((AUDIT, Scope::tenant(name)));
+        AuditRequest::Export { order } => {
+            let scope = match &order.scope {
+                ExportScope::Full => Scope::everywhere(),
+                ExportScope::Tenant(tenant) => Scope::tenant(tenant.as_str()),
+                ExportScope::Selection(filter) => of_tenant(&filter.tenant),
+            };
+            return Ok((AUDIT, scope));
         }
-        AuditRequest::Export { .. } | AuditRequest::Entries { .. } | AuditRequest::Consistency { .. } => AUDIT,
+        // Who stands behind a pseudonym is for those who answer for persons.
+        AuditRequest::Entries { names: true, filter, .. } => {
+            return Ok((Need::OneOf(&[SecurityOfficer, Administrator]), of_tenant(&filter.tenant)));
+        }
+        AuditRequest::Entries { filter, .. } => return Ok((AUDIT, of_tenant(&filter.tenant))),
+        AuditRequest::Consistency { .. } => AUDIT,
         AuditRequest::LogKeys => Need::AnyRole,
         AuditRequest::RotateLogKey { .. } => SECURITY,
         AuditRequest::Anchor { request: AnchorRequest::Status } => Need::AnyRole,

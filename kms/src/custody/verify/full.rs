@@ -92,6 +92,9 @@ impl State<'_> {
             let read = self.edge.size();
             return Err(at(format!("the checkpoint is over {} leaves, {read} stand before it", checkpoint.size)));
         }
+        if self.closed.is_some() {
+            return Err(at("a second checkpoint over the same leaves".into()));
+        }
         if checkpoint.root != self.edge.root() {
             return Err(VerifyError::Root { first: self.verified_to + 1, last: number - 1, checkpoint: number });
         }
