@@ -39,6 +39,8 @@ use crate::secret::DataKey;
 const TICK: u16 = 200;
 /// How long a frame may take once it has begun, and a reply.
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
+/// How often the tokens are tried.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 /// How long stopping waits for requests under way.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -202,6 +204,8 @@ impl Server {
         }
         let housekeeping = Arc::clone(&shared);
         threads.push(spawn("checkpoints", move || keep_checkpoints(&housekeeping))?);
+        let health = Arc::clone(&shared);
+        threads.push(spawn("token health", move || keep_health(&health))?);
         Ok(Self { shared, threads })
     }
 
@@ -532,6 +536,18 @@ fn keep_checkpoints(shared: &Shared) {
                 not_before = Instant::now() + shared.config.checkpoint_interval.min(Duration::from_secs(60));
             }
             since = None;
+        }
+    }
+}
+
+/// Tries the tokens' canaries, so that a token that went away is known before a tape needs its key.
+fn keep_health(shared: &Shared) {
+    let mut last = Instant::now();
+    while !shared.stopping() {
+        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+        if last.elapsed() >= HEALTH_INTERVAL {
+            shared.authority.refresh_health();
+            last = Instant::now();
         }
     }
 }
