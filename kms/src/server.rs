@@ -41,6 +41,8 @@ const TICK: u16 = 200;
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
 /// How often the journal is told what is wrong with the anchors.
 const WARN_INTERVAL: Duration = Duration::from_secs(600);
+/// How often the tokens are tried.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 /// How long stopping waits for requests under way.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -215,6 +217,8 @@ impl Server {
         threads.push(spawn("scrub", move || scrub(&scrubbing.0, &scrubbing.1))?);
         let daily = Arc::clone(&shared);
         threads.push(spawn("key-life", move || tell_of_key_ends(&daily))?);
+        let health = Arc::clone(&shared);
+        threads.push(spawn("token health", move || keep_health(&health))?);
         Ok(Self { shared, scrub_stop, threads })
     }
 
@@ -618,6 +622,18 @@ fn keep_checkpoints(shared: &Shared) {
                 not_before = Instant::now() + shared.config.checkpoint_interval.min(Duration::from_secs(60));
             }
             since = None;
+        }
+    }
+}
+
+/// Tries the tokens' canaries, so that a token that went away is known before a tape needs its key.
+fn keep_health(shared: &Shared) {
+    let mut last = Instant::now();
+    while !shared.stopping() {
+        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+        if last.elapsed() >= HEALTH_INTERVAL {
+            shared.authority.refresh_health();
+            last = Instant::now();
         }
     }
 }

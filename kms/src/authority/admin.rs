@@ -182,13 +182,13 @@ impl Authority {
     /// When the log cannot be written or the latch cannot be removed.
     pub fn clear_pin_latch(&self, actor: Actor) -> Result<(), Refusal> {
         self.lock().change(|c| c.record(Entry::done(actor, op::PIN_UNLATCH)))?;
-        self.token().clear_latch().map_err(|e| {
-            Refusal::new(
-                RefusalCode::Internal,
-                format!("the PIN latch cannot be removed: {e}"),
-                "remove its file by hand",
-            )
-        })
+        for token in self.tokens.all() {
+            token.clear_latch().map_err(|e| {
+                let what = format!("the PIN latch of {} cannot be removed: {e}", token.uri());
+                Refusal::new(RefusalCode::Internal, what, "remove its file by hand")
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names of tokens and keys: RFC 7512 URIs.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::error::TokenError;
@@ -23,6 +23,10 @@ pub struct Uri {
     pub object: Option<String>,
     /// `id`: a key's `CKA_ID`.
     pub id: Option<Vec<u8>>,
+    /// `type`: what kind of object is meant.
+    pub object_type: Option<String>,
+    /// Query `module-name`: a module by its name alone, looked for where Debian puts modules.
+    pub module_name: Option<String>,
     /// Query `module-path`.
     pub module_path: Option<PathBuf>,
     /// Query `pin-source`: a path or `file:` URI.
@@ -86,11 +90,32 @@ impl FromStr for Uri {
                 }
                 (true, "object") => uri.object = Some(string()?),
                 (true, "id") => uri.id = Some(bytes),
-                (true, "type") => {}
+                (true, "type") => {
+                    let kind = string()?;
+                    if !["public", "cert", "private", "secret-key", "data"].contains(&kind.as_str()) {
+                        return Err(fault("type is none of public, cert, private, secret-key, data"));
+                    }
+                    uri.object_type = Some(kind);
+                }
+                (false, "module-name") => {
+                    let name = string()?;
+                    if name.is_empty() || name.contains('/') {
+                        return Err(fault("module-name has no folder in it; module-path has"));
+                    }
+                    uri.module_name = Some(name);
+                }
                 (false, "module-path") => uri.module_path = Some(string()?.into()),
                 (false, "pin-source") => {
                     let source = string()?;
-                    uri.pin_source = Some(source.strip_prefix("file:").unwrap_or(&source).into());
+                    let path = source.strip_prefix("file:").unwrap_or(&source);
+                    let path =
+                        path.strip_prefix("//").map_or(path, |rest| rest.strip_prefix("localhost").unwrap_or(rest));
+                    if !path.starts_with('/') {
+                        return Err(fault(
+                            "pin-source is a file with its whole path (file:/PATH); programs and others are not asked",
+                        ));
+                    }
+                    uri.pin_source = Some(path.into());
                 }
                 (false, "pin-value") => {
                     return Err(fault("pin-value would put the PIN where others see it; use pin-source"));
@@ -101,6 +126,26 @@ impl FromStr for Uri {
             }
         }
         Ok(uri)
+    }
+}
+
+impl Uri {
+    /// The module that the URI names, by path or by name.
+    ///
+    /// # Errors
+    /// When no module of that name is installed.
+    pub fn module(&self) -> Result<Option<PathBuf>, TokenError> {
+        let (Some(name), None) = (&self.module_name, &self.module_path) else { return Ok(self.module_path.clone()) };
+        let arch = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+        let folders = ["pkcs11", "softhsm", "nss", "opencryptoki", "."]
+            .into_iter()
+            .flat_map(|below| [arch.as_str(), "/usr/lib"].map(|lib| Path::new(lib).join(below)));
+        let files = [format!("lib{name}.so"), format!("{name}.so")];
+        let found = folders.flat_map(|folder| files.clone().map(|file| folder.join(file))).find(|path| path.is_file());
+        found.map(Some).ok_or_else(|| TokenError::Uri {
+            uri: self.to_string(),
+            what: format!("no module called {name} is in {arch} or /usr/lib; name it with module-path"),
+        })
     }
 }
 
@@ -124,6 +169,7 @@ impl fmt::Display for Uri {
             ("slot-id", slot.as_deref().map(str::as_bytes)),
             ("object", self.object.as_deref().map(str::as_bytes)),
             ("id", self.id.as_deref()),
+            ("type", self.object_type.as_deref().map(str::as_bytes)),
         ];
         let mut separator = "";
         for (name, value) in fields {
@@ -134,6 +180,11 @@ impl fmt::Display for Uri {
             }
         }
         let mut separator = "?";
+        if let Some(name) = &self.module_name {
+            f.write_str(separator)?;
+            escape(f, "module-name", name.as_bytes())?;
+            separator = "&";
+        }
         for (name, value) in [("module-path", &self.module_path), ("pin-source", &self.pin_source)] {
             if let Some(value) = value {
                 f.write_str(separator)?;
@@ -162,6 +213,19 @@ mod tests {
         }
         let uri: Uri = "pkcs11:object=k;type=secret-key?pin-source=file:/etc/token_pin".parse().unwrap();
         assert_eq!(uri.pin_source, Some("/etc/token_pin".into()));
+        assert_eq!(uri.object_type.as_deref(), Some("secret-key"));
+        let uri: Uri = "pkcs11:token=a?module-name=softhsm2&pin-source=file:///etc/pin&x-other=1".parse().unwrap();
+        assert_eq!(uri.module().unwrap().unwrap().to_str(), Some("/usr/lib/softhsm/libsofthsm2.so"));
+        assert_eq!(uri.pin_source, Some("/etc/pin".into()));
+        assert!(
+            "pkcs11:?module-name=none-such"
+                .parse::<Uri>()
+                .unwrap()
+                .module()
+                .unwrap_err()
+                .to_string()
+                .contains("module-path")
+        );
     }
 
     #[test]
@@ -176,6 +240,10 @@ mod tests {
             "pkcs11:slot-id=x",
             "pkcs11:library-version=3",
             "pkcs11:token=a?pin-value=4711",
+            "pkcs11:token=a?pin-source=%7C/usr/bin/ask",
+            "pkcs11:token=a?pin-source=secret",
+            "pkcs11:type=key",
+            "pkcs11:token=a?module-name=a/b",
         ] {
             let error = text.parse::<Uri>().unwrap_err().to_string();
             assert!(!error.contains("4711"), "{error}");

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::super::Authority;
 use super::enrolment::{Adopted, Enrolment, FORMAT};
+use super::registry::environment;
 use crate::catalogue::{Actor, Change, Entry, named, uuid};
 use crate::custody::{Outcome, op};
 use crate::fault::bad_request;
@@ -114,12 +115,12 @@ impl Authority {
         check_module(&module)?;
         let config = TokenConfig {
             worker: first.worker.clone(),
-            module,
             parameters: order.parameters.clone(),
             uri: uri.parse()?,
             pin: pin.source(),
             latch: first.latch.of(&order.name),
-            environment: Vec::new(),
+            environment: environment(first, &module),
+            module,
             limits: first.limits,
         };
         Ok(Token::beside(config, &self.tokens.all()))

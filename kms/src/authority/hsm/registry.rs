@@ -1,6 +1,7 @@
 //! The tokens of an installation. A key-encryption key names its token; the first token holds the signing key of the custody log.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use rusqlite::Connection;
@@ -61,7 +62,7 @@ impl Registry {
                 uri: record.uri.parse()?,
                 pin: record.pin.as_ref().map_or(PinSource::Credential, PinFrom::source),
                 latch: first.latch().of(&record.name),
-                environment: Vec::new(),
+                environment: environment(first.config(), &record.module),
                 limits: first.config().limits,
             };
             let others: Vec<_> = all.iter().map(|k| Arc::clone(&k.token)).collect();
@@ -120,6 +121,11 @@ impl Registry {
     fn find(&self, id: Uuid) -> Option<Arc<Token>> {
         self.read().iter().find(|k| k.id == id).map(|k| Arc::clone(&k.token))
     }
+}
+
+/// Tokens of one module share its process, and so its environment: that of the first token may name an embedded one's folder.
+pub(super) fn environment(first: &TokenConfig, module: &Path) -> Vec<(String, String)> {
+    if module == first.module { first.environment.clone() } else { Vec::new() }
 }
 
 impl Authority {
