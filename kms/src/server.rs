@@ -209,8 +209,12 @@ impl Server {
         let scrub_stop = Arc::new(AtomicBool::new(false));
         let housekeeping = Arc::clone(&shared);
         threads.push(spawn("checkpoints", move || keep_checkpoints(&housekeeping))?);
+        let background = Arc::clone(&shared);
+        threads.push(spawn("background", move || work_on(&background))?);
         let scrubbing = (Arc::clone(&shared), Arc::clone(&scrub_stop));
         threads.push(spawn("scrub", move || scrub(&scrubbing.0, &scrubbing.1))?);
+        let daily = Arc::clone(&shared);
+        threads.push(spawn("key-life", move || tell_of_key_ends(&daily))?);
         Ok(Self { shared, scrub_stop, threads })
     }
 
@@ -546,6 +550,41 @@ fn scrub(shared: &Shared, stop: &Arc<AtomicBool>) {
             tracing::error!("the check of the whole catalogue: {e}");
         }
         due = Instant::now() + shared.config.scrub_interval;
+    }
+}
+
+/// Goes on with what takes its time, such as rewrapping keys, piece by piece.
+fn work_on(shared: &Shared) {
+    let pause = |ticks: u16| {
+        for _ in 0..ticks {
+            if !shared.stopping() {
+                std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+            }
+        }
+    };
+    while !shared.stopping() {
+        match shared.authority.work() {
+            Ok(true) => {}
+            Ok(false) => pause(1),
+            Err(e) => {
+                tracing::error!("work in the background is held up, and tried again: {e}");
+                pause(25);
+            }
+        }
+    }
+}
+
+/// Once a day, and at the start, the journal is told which keys come to the end of a period.
+fn tell_of_key_ends(shared: &Shared) {
+    let mut next = Instant::now();
+    while !shared.stopping() {
+        if Instant::now() >= next {
+            next = Instant::now() + Duration::from_secs(86_400);
+            if let Err(e) = shared.authority.tell_of_key_ends() {
+                tracing::error!("it cannot be told which keys come to the end of their periods: {e}");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
     }
 }
 

@@ -7,13 +7,19 @@ use nix::unistd::{Group, Uid, User};
 use sealtape_kms::authority::{Actor, Authority};
 use sealtape_kms::custody::{Leaf, Outcome};
 use sealtape_kms::protocol::{
-    ControlRequest, DualRequest, LabelOrder, Operation, PoolPolicy, Principal, RefusalCode, Role, VolumeState,
+    AuditRequest, ControlRequest, DualRequest, ExportOrder, ExportScope, LabelOrder, Operation, PoolPolicy, Principal,
+    RefusalCode, Role, VolumeQuery, VolumeState,
 };
 use support::custodians::{Custodians, root};
 use support::install::{Install, labelled, order};
 
 fn give(role: Role, principal: Principal, pool: Option<&str>) -> Operation {
     Operation::Grant { role, principal, tenant: pool.map(|_| "default".into()), pool: pool.map(str::to_owned) }
+}
+
+fn full_export() -> ControlRequest {
+    let order = ExportOrder { scope: ExportScope::Full, csv: false };
+    ControlRequest::Audit { request: AuditRequest::Export { order } }
 }
 
 fn role_for(authority: &Authority, uid: u32, request: &ControlRequest) -> Option<Role> {
@@ -44,7 +50,7 @@ fn roles_hold_within_pools_and_before_the_first_the_socket_decides() {
     // Without grants: members of the control group as ever, with the role in the log.
     assert_eq!(role_for(&authority, 7, &label("other")), Some(Role::Operator));
     assert_eq!(role_for(&authority, 7, &pool), Some(Role::Administrator));
-    assert_eq!(role_for(&authority, 7, &ControlRequest::AuditExport), Some(Role::Auditor));
+    assert_eq!(role_for(&authority, 7, &full_export()), Some(Role::Auditor));
     let people = Custodians::register(&authority);
     assert_eq!(role_for(&authority, 7, &label("other")), Some(Role::Operator), "persons are no users of the machine");
     // From the first grant on only grants count.
@@ -52,7 +58,7 @@ fn roles_hold_within_pools_and_before_the_first_the_socket_decides() {
     let mine = nix::unistd::geteuid().as_raw();
     for uid in [7, mine] {
         assert_eq!(role_for(&authority, uid, &label("other")), None);
-        assert_eq!(role_for(&authority, uid, &ControlRequest::ListVolumes), None);
+        assert_eq!(role_for(&authority, uid, &ControlRequest::ListVolumes(VolumeQuery::default())), None);
     }
     let last = Leaf::parse(&authority.audit_show(None, 1).unwrap()[0]).unwrap();
     assert_eq!((last.op.as_str(), last.outcome), ("access", Outcome::Refused));
@@ -64,13 +70,13 @@ fn roles_hold_within_pools_and_before_the_first_the_socket_decides() {
     assert_eq!(role_for(&authority, 1001, &label("other")), None);
     assert_eq!(role_for(&authority, 1001, &state("A")), Some(Role::Operator));
     assert_eq!(role_for(&authority, 1001, &show("A")), Some(Role::Operator));
-    for refused in [&pool, &ControlRequest::AuditExport, &ControlRequest::ClearPinLatch] {
+    for refused in [&pool, &full_export(), &ControlRequest::ClearPinLatch] {
         assert_eq!(role_for(&authority, 1001, refused), None, "{refused:?}");
     }
     people.change(&authority, give(Role::Auditor, Principal::User(1002), Some("other")));
     assert_eq!(role_for(&authority, 1002, &show("A")), None);
-    assert_eq!(role_for(&authority, 1002, &ControlRequest::ListVolumes), Some(Role::Auditor));
-    assert_eq!(role_for(&authority, 1002, &ControlRequest::AuditExport), None, "the log is everything");
+    assert_eq!(role_for(&authority, 1002, &ControlRequest::ListVolumes(VolumeQuery::default())), Some(Role::Auditor));
+    assert_eq!(role_for(&authority, 1002, &full_export()), None, "the log is everything");
     // A group of the system.
     let daemon = User::from_uid(Uid::from_raw(1)).unwrap().unwrap();
     let group = Group::from_gid(daemon.gid).unwrap().unwrap().name;

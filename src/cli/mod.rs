@@ -9,11 +9,13 @@ mod anchor;
 mod approval;
 mod audit;
 mod custodian;
+mod destroy;
 mod drive;
 pub mod failure;
 mod hsm;
 mod image;
 mod init;
+mod key;
 mod library;
 mod manual;
 mod output;
@@ -93,9 +95,12 @@ enum Command {
     /// Look at the token and the key authority
     #[command(subcommand)]
     Hsm(hsm::Hsm),
-    /// Look at pools
+    /// Look at pools, make them, and change their policies
     #[command(subcommand)]
     Pool(pool::Pool),
+    /// Look at keys: their states and periods; mark them as compromised
+    #[command(subcommand)]
+    Key(key::Key),
     /// Register the persons who approve what cannot be undone
     #[command(subcommand)]
     Custodian(custodian::Custodian),
@@ -114,6 +119,9 @@ enum Command {
     /// Export, verify and read the custody log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// List, show and verify certificates of destruction
+    #[command(subcommand)]
+    Certificate(destroy::Certificate),
     /// Make and look into image files, the cartridges of file-backed drives
     #[command(subcommand)]
     Image(image::Image),
@@ -164,12 +172,14 @@ impl Command {
             Self::Library(command) => command.run(&global.home()?, output),
             Self::Hsm(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
+            Self::Key(command) => command.run(&global.home()?, output),
             Self::Custodian(command) => command.run(&global.home()?, output),
             Self::Role(command) => command.run(&global.home()?, output),
             Self::Approval(command) => command.run(|| global.home(), output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
             Self::Audit(command) => command.run(|| global.home(), output),
+            Self::Certificate(command) => command.run(|| global.home(), output),
             Self::Image(command) => command.run(output),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(output),

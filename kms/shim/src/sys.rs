@@ -353,65 +353,79 @@ macro_rules! function_list {
 
 function_list! {
     forwarded {
-        Slot C_GetSlotInfo(a: Slot, b: *mut CK_SLOT_INFO);
-        Slot C_GetMechanismList(a: Slot, b: *mut CK_MECHANISM_TYPE, c: Length);
-        Slot C_GetMechanismInfo(a: Slot, b: CK_MECHANISM_TYPE, c: *mut CK_MECHANISM_INFO);
-        Slot C_InitToken(a: Slot, b: Bytes, c: Count, d: Bytes);
-        Session C_InitPIN(a: Session, b: Bytes, c: Count);
-        Session C_SetPIN(a: Session, b: Bytes, c: Count, d: Bytes, e: Count);
-        Slot C_OpenSession(a: Slot, b: CK_FLAGS, c: *mut c_void, d: CK_NOTIFY, e: *mut CK_SESSION_HANDLE);
-        Session C_CloseSession(a: Session);
-        Slot C_CloseAllSessions(a: Slot);
-        Session C_GetSessionInfo(a: Session, b: *mut CK_SESSION_INFO);
-        Session C_GetOperationState(a: Session, b: Bytes, c: Length) gives bytes(b, c);
-        Session C_SetOperationState(a: Session, b: Bytes, c: Count, d: Object, e: Object);
-        Session C_Logout(a: Session);
-        Session C_CreateObject(a: Session, b: Template, c: Count, d: Objects) gives handle(d);
-        Session C_CopyObject(a: Session, b: Object, c: Template, d: Count, e: Objects) gives handle(e);
-        Session C_DestroyObject(a: Session, b: Object);
-        Session C_GetObjectSize(a: Session, b: Object, c: Length);
-        Session C_SetAttributeValue(a: Session, b: Object, c: Template, d: Count);
-        Session C_FindObjectsInit(a: Session, b: Template, c: Count);
-        Session C_FindObjects(a: Session, b: Objects, c: Count, d: Length);
-        Session C_FindObjectsFinal(a: Session);
-        Session C_EncryptInit(a: Session, b: Mechanism, c: Object);
-        Session C_Encrypt(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_EncryptUpdate(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_EncryptFinal(a: Session, b: Bytes, c: Length) gives bytes(b, c);
-        Session C_DecryptInit(a: Session, b: Mechanism, c: Object);
-        Session C_Decrypt(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e) tells(b, c);
-        Session C_DecryptUpdate(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_DecryptFinal(a: Session, b: Bytes, c: Length) gives bytes(b, c);
-        Session C_DigestInit(a: Session, b: Mechanism);
-        Session C_Digest(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_DigestUpdate(a: Session, b: Bytes, c: Count);
-        Session C_DigestKey(a: Session, b: Object);
-        Session C_DigestFinal(a: Session, b: Bytes, c: Length) gives bytes(b, c);
-        Session C_SignInit(a: Session, b: Mechanism, c: Object);
-        Session C_Sign(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_SignUpdate(a: Session, b: Bytes, c: Count);
-        Session C_SignFinal(a: Session, b: Bytes, c: Length) gives bytes(b, c);
-        Session C_SignRecoverInit(a: Session, b: Mechanism, c: Object);
-        Session C_SignRecover(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_VerifyInit(a: Session, b: Mechanism, c: Object);
-        Session C_Verify(a: Session, b: Bytes, c: Count, d: Bytes, e: Count);
-        Session C_VerifyUpdate(a: Session, b: Bytes, c: Count);
-        Session C_VerifyFinal(a: Session, b: Bytes, c: Count);
-        Session C_VerifyRecoverInit(a: Session, b: Mechanism, c: Object);
-        Session C_VerifyRecover(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_DigestEncryptUpdate(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_DecryptDigestUpdate(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_SignEncryptUpdate(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_DecryptVerifyUpdate(a: Session, b: Bytes, c: Count, d: Bytes, e: Length) gives bytes(d, e);
-        Session C_GenerateKey(a: Session, b: Mechanism, c: Template, d: Count, e: Objects) gives handle(e);
-        Session C_GenerateKeyPair(a: Session, b: Mechanism, c: Template, d: Count, e: Template, f: Count, g: Objects, h: Objects) gives handle(h);
-        Session C_WrapKey(a: Session, b: Mechanism, c: Object, d: Object, e: Bytes, f: Length) gives bytes(e, f);
-        Session C_DeriveKey(a: Session, b: Mechanism, c: Object, d: Template, e: Count, f: Objects) gives handle(f);
-        Session C_SeedRandom(a: Session, b: Bytes, c: Count);
-        Session C_GenerateRandom(a: Session, b: Bytes, c: Count) gives fixed(b, c);
-        Session C_GetFunctionStatus(a: Session);
-        Session C_CancelFunction(a: Session);
-        Session C_UnwrapKey(a: Session, b: Mechanism, c: Object, d: Bytes, e: Count, f: Template, g: Count, h: Objects) gives handle(h) tells(d, e);
+        Slot C_GetSlotInfo(slot: Slot, info: *mut CK_SLOT_INFO);
+        Slot C_GetMechanismList(slot: Slot, list: *mut CK_MECHANISM_TYPE, count: Length);
+        Slot C_GetMechanismInfo(slot: Slot, mechanism: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
+        Slot C_InitToken(slot: Slot, pin: Bytes, pin_len: Count, label: Bytes);
+        Session C_InitPIN(session: Session, pin: Bytes, pin_len: Count);
+        Session C_SetPIN(session: Session, old: Bytes, old_len: Count, new: Bytes, new_len: Count);
+        Slot C_OpenSession(slot: Slot, flags: CK_FLAGS, application: *mut c_void, notify: CK_NOTIFY, session: *mut CK_SESSION_HANDLE);
+        Session C_CloseSession(session: Session);
+        Slot C_CloseAllSessions(slot: Slot);
+        Session C_GetSessionInfo(session: Session, info: *mut CK_SESSION_INFO);
+        Session C_GetOperationState(session: Session, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_SetOperationState(session: Session, state: Bytes, state_len: Count, encryption: Object, authentication: Object);
+        Session C_Logout(session: Session);
+        Session C_CreateObject(session: Session, template: Template, count: Count, object: Objects) gives handle(object);
+        Session C_CopyObject(session: Session, key: Object, template: Template, count: Count, object: Objects) gives handle(object);
+        Session C_DestroyObject(session: Session, key: Object);
+        Session C_GetObjectSize(session: Session, object: Object, size: Length);
+        Session C_SetAttributeValue(session: Session, key: Object, template: Template, count: Count);
+        Session C_FindObjectsInit(session: Session, template: Template, count: Count);
+        Session C_FindObjects(session: Session, objects: Objects, most: Count, found: Length);
+        Session C_FindObjectsFinal(session: Session);
+        Session C_EncryptInit(session: Session, mechanism: Mechanism, key: Object);
+        Session C_Encrypt(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_EncryptUpdate(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_EncryptFinal(session: Session, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_DecryptInit(session: Session, mechanism: Mechanism, key: Object);
+        Session C_Decrypt(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len) tells(data, data_len);
+        Session C_DecryptUpdate(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_DecryptFinal(session: Session, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_DigestInit(session: Session, mechanism: Mechanism);
+        Session C_Digest(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_DigestUpdate(session: Session, data: Bytes, data_len: Count);
+        Session C_DigestKey(session: Session, key: Object);
+        Session C_DigestFinal(session: Session, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_SignInit(session: Session, mechanism: Mechanism, key: Object);
+        Session C_Sign(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_SignUpdate(session: Session, data: Bytes, data_len: Count);
+        Session C_SignFinal(session: Session, out: Bytes, out_len: Length) gives bytes(out, out_len);
+        Session C_SignRecoverInit(session: Session, mechanism: Mechanism, key: Object);
+        Session C_SignRecover(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_VerifyInit(session: Session, mechanism: Mechanism, key: Object);
+        Session C_Verify(session: Session, data: Bytes, data_len: Count, signature: Bytes, signature_len: Count);
+        Session C_VerifyUpdate(session: Session, data: Bytes, data_len: Count);
+        Session C_VerifyFinal(session: Session, signature: Bytes, signature_len: Count);
+        Session C_VerifyRecoverInit(session: Session, mechanism: Mechanism, key: Object);
+        Session C_VerifyRecover(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_DigestEncryptUpdate(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_DecryptDigestUpdate(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_SignEncryptUpdate(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_DecryptVerifyUpdate(session: Session, data: Bytes, data_len: Count, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_GenerateKey(session: Session, mechanism: Mechanism, template: Template, count: Count, object: Objects)
+            gives handle(object);
+        Session C_GenerateKeyPair(session: Session, mechanism: Mechanism, template: Template, count: Count, private: Template, private_count: Count, object: Objects, private_key: Objects)
+            gives handle(private_key);
+        Session C_WrapKey(session: Session, mechanism: Mechanism, key: Object, key_2: Object, out: Bytes, out_len: Length)
+            gives bytes(out, out_len);
+        Session C_DeriveKey(session: Session, mechanism: Mechanism, key: Object, template: Template, count: Count, object: Objects)
+            gives handle(object);
+        Session C_SeedRandom(session: Session, data: Bytes, data_len: Count);
+        Session C_GenerateRandom(session: Session, data: Bytes, data_len: Count) gives fixed(data, data_len);
+        Session C_GetFunctionStatus(session: Session);
+        Session C_CancelFunction(session: Session);
+        Session C_UnwrapKey(session: Session, mechanism: Mechanism, key: Object, data: Bytes, data_len: Count, template: Template, count: Count, object: Objects)
+            gives handle(object) tells(data, data_len);
     }
     by hand {
         C_Initialize, C_Finalize, C_GetInfo, C_GetFunctionList, C_GetSlotList, C_GetTokenInfo, C_Login, C_GetAttributeValue,

@@ -94,16 +94,6 @@ pub(crate) fn consistency(connection: &Connection, old: u64, new: u64) -> Result
     consistency_path(old, new, |at| node(connection, at))
 }
 
-/// The root when the log had `size` leaves, from the stored nodes.
-pub(crate) fn root_at(connection: &Connection, size: u64) -> Result<Hash, Refusal> {
-    RightEdge::load(size, |at| node(connection, at)).map(|edge| edge.root())
-}
-
-/// The proof that the log of `new` leaves begins with that of `old`, from the stored nodes.
-pub(crate) fn consistency(connection: &Connection, old: u64, new: u64) -> Result<Vec<Hash>, Refusal> {
-    consistency_path(old, new, |at| node(connection, at))
-}
-
 pub(crate) fn leaf_text(connection: &Connection, seq: u64) -> Result<String, Refusal> {
     let mut query = connection.prepare_cached("SELECT leaf FROM custody_leaves WHERE seq = ?1")?;
     let text: Option<String> = query.query_row([to_db(seq)?], |row| row.get(0)).optional()?;

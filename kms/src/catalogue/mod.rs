@@ -2,6 +2,7 @@
 //! custody entry; a transaction without one is refused. Only the progress of sessions (synchronisation points) is kept without.
 
 mod convert;
+mod destruction;
 mod life;
 mod log;
 mod persons;
@@ -20,6 +21,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
+pub(crate) use destruction::RotationRow;
 pub(crate) use life::{KeyLifeRow, MediumKekRow, policy_digest};
 pub(crate) use log::{LogSigner, LogState, consistency, leaf_text, log_signer, root_at};
 pub(crate) use persons::{ApprovalRow, RequestRow, RightsRow, dual_leaves};

@@ -85,8 +85,8 @@ impl Scrub {
             }
             Phase::Generations => {
                 let rows = GenerationRow::page(sql, self.generation.as_ref(), count)?;
-                for row in &rows {
-                    row.agrees_with(&stored_leaf(sql, row.created_leaf)?)?;
+                for row in rows.iter().filter(|row| !row.is_wiped()) {
+                    row.agrees_with(&stored_leaf(sql, row.named_by())?)?;
                 }
                 match rows.last() {
                     Some(row) => {

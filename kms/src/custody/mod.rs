@@ -7,6 +7,7 @@ mod export;
 mod leaf;
 mod log_key;
 mod note;
+pub mod certificate;
 pub mod op;
 pub mod tree;
 mod verify;

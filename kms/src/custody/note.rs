@@ -149,6 +149,19 @@ impl VerifierKey {
         format!("{text}\n\u{2014} {} {}\n", self.name, base64::encode(&bytes))
     }
 
+    /// Verifies a note by this key; gives its text, which may be anything.
+    ///
+    /// # Errors
+    /// [`NoteError`]
+    pub fn open_text<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
+        let note = Note::parse(note)?;
+        let signature = note.signature_of(&self.name, self.id())?;
+        match self.key.verifies(note.text.as_bytes(), signature) {
+            true => Ok(note.text),
+            false => Err(NoteError::Signature(self.name.clone())),
+        }
+    }
+
     /// Verifies a note by this key and reads the checkpoint in it.
     ///
     /// # Errors

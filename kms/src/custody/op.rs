@@ -47,6 +47,9 @@ pub const PEER: &str = "peer";
 
 // Tokens.
 
+/// A token is tested and taken into use; `key` is its id, `digest` that of its enrolment.
+pub const TOKEN_ENROL: &str = "token.enrol";
+
 // Key life.
 
 /// The release of a data key is renewed.
@@ -55,6 +58,8 @@ pub const KEY_RENEW: &str = "key.renew";
 pub const KEY_COMPROMISE: &str = "key.compromise";
 /// The periods of a data key are extended.
 pub const KEY_EXTEND: &str = "key.extend";
+/// Two custodians let a volume whose key is compromised be read for a while.
+pub const VOLUME_RESCUE: &str = "volume.rescue";
 /// A pool's policy is changed; the digest is that of the policy.
 pub const POOL_SET: &str = "pool.set";
 /// A medium key-encryption key is given a pool and an epoch.
@@ -84,6 +89,23 @@ pub const APPROVAL_EXECUTE: &str = "approval.execute";
 pub const ACCESS: &str = "access";
 
 // Destruction.
+
+/// A catalogue's key-encryption key (`key`: the new one) is replaced: intent, then done, failed or interrupted.
+pub const KEK_ROTATE: &str = "kek.rotate";
+/// A data key is wrapped by another key-encryption key; `blobs` names the new copy.
+pub const KEK_REWRAP: &str = "kek.rewrap";
+/// A key-encryption key is taken out of use: it opens, and wraps no more.
+pub const KEK_DEACTIVATE: &str = "kek.deactivate";
+/// A destruction is planned: its digest is that of the plan.
+pub const DESTRUCTION_PLAN: &str = "destruction.plan";
+/// A destruction: the intent bears the approvals; `done`: its digest is that of the certificate.
+pub const DESTRUCTION: &str = "destruction";
+/// A data key is destroyed.
+pub const KEY_DESTROY: &str = "key.destroy";
+/// A key-encryption key is destroyed in the token.
+pub const KEK_DESTROY: &str = "kek.destroy";
+/// A volume may not be destroyed, or may be again.
+pub const VOLUME_HOLD: &str = "volume.hold";
 
 // Exchange.
 

@@ -113,6 +113,22 @@ impl Lane {
         Ok(object?)
     }
 
+    /// Destroys a KEK and looks for it again; false when it was not there.
+    pub(super) fn destroy_kek(&mut self, id: Uuid) -> Result<bool, Fault> {
+        let objects = find_keys(&self.session, id, ObjectClass::SECRET_KEY)?;
+        self.handles.remove(&id);
+        for object in &objects {
+            self.session.destroy_object(*object)?;
+        }
+        match find_keys(&self.session, id, ObjectClass::SECRET_KEY)?.len() {
+            0 => Ok(!objects.is_empty()),
+            count => {
+                let what = format!("C_DestroyObject said that it destroyed key {id}, and {count} stand there still");
+                Err(TokenError::Token { what }.into())
+            }
+        }
+    }
+
     pub(super) fn read_value(&mut self, object: ObjectHandle) -> Result<DataKey, Fault> {
         let session = self.session.handle();
         DataKey::fill_with(|to| {

@@ -289,7 +289,7 @@ impl Token {
         error
     }
 
-    fn call(&self, request: &Request) -> Result<(Reply, Area), TokenError> {
+    pub(super) fn call(&self, request: &Request) -> Result<(Reply, Area), TokenError> {
         self.call_with(request, &Area::empty().map_err(fault)?)
     }
 

@@ -75,6 +75,36 @@ pub struct WrapWith {
     pub aad: HexBytes,
 }
 
+/// A KEK with a key that it is known to have wrapped: whether that opens tells a fault of the token from one of another copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// How the canary is opened.
+    pub with: WrapWith,
+    /// The wrapped canary.
+    pub blob: HexBytes,
+}
+
+/// A wrapped data key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedItem {
+    /// Bound where the mechanism can.
+    pub aad: HexBytes,
+    /// The wrapped key.
+    pub blob: HexBytes,
+}
+
+/// What became of one wrapped key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", content = "value", rename_all = "snake_case")]
+pub enum Rewrapped {
+    /// Wrapped by the other KEK, and verified.
+    To(HexBytes),
+    /// It opens.
+    Opens,
+    /// It does not open, although its KEK works: what the token said.
+    Damaged(String),
+}
+
 /// Which template a token wants when it unwraps a data key. All of them ask for a session object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -171,6 +201,21 @@ pub(crate) enum Request {
         data: HexBytes,
     },
     Mechanisms,
+    /// Rewraps many.
+    RewrapAll {
+        from: Canary,
+        to: Canary,
+        items: Vec<WrappedItem>,
+    },
+    /// Whether wrapped keys open.
+    RewrapCheck {
+        kek: Canary,
+        items: Vec<WrappedItem>,
+    },
+    /// Destroys a KEK.
+    DestroyKek {
+        id: Uuid,
+    },
     /// The table of enrolment.
     Probe,
 }
@@ -192,6 +237,9 @@ impl Request {
             Self::MakeSigningKey { .. } => "making a signing key",
             Self::Sign { .. } => "signing",
             Self::Mechanisms => "listing mechanisms",
+            Self::RewrapAll { .. } => "rewrapping data keys",
+            Self::RewrapCheck { .. } => "checking wrapped keys",
+            Self::DestroyKek { .. } => "destroying a key-encryption key",
             Self::Probe => "testing the token",
         }
     }
@@ -201,6 +249,9 @@ impl Request {
         match self {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
             Self::Wrap { .. } | Self::Rewrap { .. } => true,
+            Self::RewrapAll { .. } | Self::RewrapCheck { .. } => true,
+            // What a destroyed key is destroyed to again: nothing.
+            Self::DestroyKek { .. } => true,
             Self::CheckKek { .. } | Self::Mechanisms | Self::Probe => true,
             Self::Load { .. } | Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,
@@ -221,6 +272,9 @@ pub(crate) enum Reply {
     PublicKey(HexBytes),
     Signature(HexBytes),
     Mechanisms(Vec<u64>),
+    Rewrapped(Vec<Rewrapped>),
+    /// Whether it was there.
+    Destroyed(bool),
     Report(Box<TokenReport>),
     Failed(TokenError),
 }

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::blank::BlankToken;
 use super::error::TokenError;
 use super::module::{Module, Seat};
+use super::rewrap::{Step, check_all, rewrap_all};
 use super::wire::{Answer, Area, Call, Reply, Request, receive, send};
 use crate::hex::HexBytes;
 use crate::sys::exit_now;
@@ -281,6 +282,24 @@ impl Serving {
                 Ok(Reply::Report(Box::new(report)))
             }
             Request::Mechanisms => Ok(Reply::Mechanisms(module.run(seat, lane, None, |_| module.mechanisms(seat))?)),
+            Request::RewrapAll { from, to, items } => {
+                Ok(Reply::Rewrapped(rewrap_all(|step| run_step(module, seat, lane, &step), from, to, items)?))
+            }
+            Request::RewrapCheck { kek, items } => {
+                Ok(Reply::Rewrapped(check_all(|step| run_step(module, seat, lane, &step), kek, items)?))
+            }
+            Request::DestroyKek { id } => {
+                Ok(Reply::Destroyed(module.run(seat, lane, None, |l| l.destroy_kek(*id))?))
+            }
+        }
+    }
+}
+
+fn run_step(module: &Module, seat: &Seat, lane: u16, step: &Step<'_>) -> Result<HexBytes, TokenError> {
+    match step {
+        Step::Rewrap(from, blob, to) => module.run(seat, lane, Some(from), |l| l.rewrap(from, blob, to)),
+        Step::Open(with, blob) => {
+            module.run(seat, lane, Some(with), |l| l.unwrap(with, blob)).map(|_| HexBytes(Vec::new()))
         }
     }
 }

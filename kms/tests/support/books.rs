@@ -27,7 +27,7 @@ impl Books {
     pub fn audit(authority: &Authority, catalogue: &rusqlite::Connection) -> Self {
         let mut export = Vec::new();
         authority.audit_export(ME, &mut export).unwrap();
-        let verified = verify_export(&mut export.as_slice(), authority.log_key()).unwrap();
+        let verified = verify_export(&mut export.as_slice(), &authority.log_key()).unwrap();
         let text = String::from_utf8(export).unwrap();
         let leaves: Vec<Leaf> = text.lines().filter_map(|line| Leaf::parse(line).ok()).collect();
         assert_eq!(leaves.len() as u64, verified.size);

@@ -32,7 +32,7 @@ pub fn worker(site: &Path) -> WorkerCommand {
 
 /// Short enough for a test that waits for them, long enough for a loaded machine.
 pub fn limits() -> Limits {
-    Limits { start: Duration::from_millis(3000), call: Duration::from_millis(900), pause: Duration::from_millis(20) }
+    Limits { start: Duration::from_millis(4000), call: Duration::from_millis(1200), pause: Duration::from_millis(20) }
 }
 
 pub struct Shimmed {

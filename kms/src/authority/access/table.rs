@@ -8,7 +8,10 @@ use crate::authority::dual::tenant_name;
 use crate::authority::label::DEFAULT_POOL;
 use crate::catalogue::PoolRow;
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
-use crate::protocol::{AnchorRequest, AuditRequest, ControlRequest, KeysRequest, Refusal, Role, Scope};
+use crate::protocol::{
+    AnchorRequest, AuditRequest, ControlRequest, DestructionRequest, ExportOrder, ExportScope, KeysRequest, Refusal, Role,
+    Scope,
+};
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
 const ADMINISTRATION: Need = Need::OneOf(&[Administrator]);
@@ -27,14 +30,14 @@ impl Authority {
             Q::SetVolumeState { volume, .. } | Q::SetCartridge { volume, .. } => self.at_volume(OPERATION, volume),
             Q::ShowVolume { volume } => self.at_volume(Need::OneOf(&Role::ALL), volume),
             // What lists show is limited to the pools of the asker's roles.
-            Q::ListVolumes | Q::ListPools | Q::Status => everywhere(Need::AnyRole),
+            Q::ListVolumes(_) | Q::ListPools | Q::Status => everywhere(Need::AnyRole),
             Q::CreatePool { .. } => Ok((ADMINISTRATION, Scope::tenant(FIRST_TENANT))),
             Q::RestrictUnit { .. } | Q::ClearPinLatch => everywhere(ADMINISTRATION),
             Q::Checkpoint => everywhere(Need::OneOf(&[Auditor, Administrator])),
-            Q::AuditExport | Q::AuditShow { .. } => everywhere(AUDIT),
             Q::Dual { .. } => everywhere(Need::Nothing),
             Q::Keys { request } => self.keys(request),
-            Q::Hsm { .. } | Q::Destruction { .. } => everywhere(SECURITY),
+            Q::Hsm { .. } => everywhere(SECURITY),
+            Q::Destruction { request } => everywhere(destruction(request)),
             Q::Exchange { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Backup, Recovery])),
             Q::Recovery { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Recovery])),
             Q::Backup { .. } => everywhere(Need::OneOf(&[Administrator, Backup])),
@@ -48,6 +51,8 @@ impl Authority {
             Q::List { .. } | Q::ListKeks => Ok((Need::OneOf(&Role::ALL), Scope::everywhere())),
             Q::ShowPool { pool } => Ok((Need::OneOf(&Role::ALL), Scope::pool(FIRST_TENANT, pool))),
             Q::SetPool { policy } => Ok((ADMINISTRATION, Scope::pool(FIRST_TENANT, &policy.name))),
+            // What these ask for is decided by custodians.
+            Q::Extend { .. } | Q::Rescue { .. } | Q::CarryOut { .. } => Ok((SECURITY, Scope::everywhere())),
             Q::Compromise { .. } => Ok((SECURITY, Scope::everywhere())),
         }
     }
@@ -62,8 +67,28 @@ impl Authority {
     }
 }
 
+/// What was destroyed may be known to everybody who has a role; what is to be is for security officers.
+fn destruction(request: &DestructionRequest) -> Need {
+    use DestructionRequest as Q;
+    match request {
+        Q::ShowRotation | Q::Show { .. } | Q::List | Q::Certificate { .. } | Q::Holds => Need::AnyRole,
+        Q::Rotate { .. }
+        | Q::StopRotation { .. }
+        | Q::Plan { .. }
+        | Q::Ask { .. }
+        | Q::CarryOut { .. }
+        | Q::Hold { .. } => SECURITY,
+    }
+}
+
 fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
     let need = match request {
+        AuditRequest::Export { order: ExportOrder { scope: ExportScope::Tenant(name), .. } } => {
+            return Ok((AUDIT, Scope::tenant(name)));
+        }
+        AuditRequest::Export { .. } | AuditRequest::Entries { .. } | AuditRequest::Consistency { .. } => AUDIT,
+        AuditRequest::LogKeys => Need::AnyRole,
+        AuditRequest::RotateLogKey { .. } => SECURITY,
         AuditRequest::Anchor { request: AnchorRequest::Status } => Need::AnyRole,
         AuditRequest::Anchor { request: AnchorRequest::Now } => Need::OneOf(&[Auditor, Administrator, SecurityOfficer]),
         // It says that what an anchor contradicts is nevertheless right.
