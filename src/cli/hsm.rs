@@ -46,7 +46,7 @@ fn show(status: &Status) -> String {
         ("custody log", status.log_origin.clone()),
         ("entries", status.log_size.to_string()),
         ("checkpoint at", status.checkpoint_size.to_string()),
-        ("anchored", status.anchoring.as_ref().map(anchored).unwrap_or_default()),
+        ("anchored", status.anchoring.as_deref().map(anchored).unwrap_or_default()),
         ("log key", status.log_key.clone()),
     ])
 }

@@ -289,7 +289,7 @@ impl Authority {
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
-        let anchoring = self.anchored_at_all().then(|| self.anchoring()).transpose()?;
+        let anchoring = self.anchored_at_all().then(|| self.anchoring()).transpose()?.map(Box::new);
         self.refresh_health();
         let tokens = self.token_views()?;
         let token_error = tokens.iter().find(|t| t.first).and_then(|t| t.error.clone());

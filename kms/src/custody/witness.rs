@@ -37,7 +37,8 @@ impl Cosignature {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WitnessKey {
     name: String,
-    key: VerifyingKey,
+    /// Ready for verifying, which makes it large.
+    key: Box<VerifyingKey>,
 }
 
 impl WitnessKey {
@@ -55,7 +56,7 @@ impl WitnessKey {
         if key.is_weak() {
             return Err(NoteError::Key("a point of small order"));
         }
-        Ok(Self { name, key })
+        Ok(Self { name, key: Box::new(key) })
     }
 
     /// The name.

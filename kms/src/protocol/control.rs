@@ -167,7 +167,7 @@ pub struct Status {
     pub scrub: ScrubView,
     /// How the log's anchors stand; none if there are none.
     #[serde(default)]
-    pub anchoring: Option<AnchoringView>,
+    pub anchoring: Option<Box<AnchoringView>>,
     /// All tokens.
     #[serde(default)]
     pub tokens: Vec<super::hsm::TokenView>,
