@@ -189,8 +189,9 @@ impl Authority {
             |e| e,
             || {
                 check_name("reason", reason, 500)?;
-                let rights = self.rights();
                 let mut catalogue = self.lock();
+                // With the catalogue locked: what is carried out at the same moment cannot be taken back.
+                let rights = self.rights();
                 let (view, digest) = catalogue.change(|c| {
                     let (mut row, asked) = self.proven_request(c, request)?;
                     let digest: [u8; 32] = Sha256::digest(row.text.as_bytes()).into();
