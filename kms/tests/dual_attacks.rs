@@ -184,6 +184,31 @@ fn two_officers_remain_and_nobody_is_two_persons() {
     }
 }
 
+#[test]
+fn only_so_many_requests_wait() {
+    let install = Install::new();
+    let authority = install.open();
+    let people = Custodians::register(&authority);
+    let short = Duration::from_millis(1);
+    let (first, _) = asked(&authority, operator(1));
+    for uid in 2..=100 {
+        authority.submit(root(), operator(uid), None).unwrap();
+    }
+    let full = |result: Result<_, Refusal>| assert_eq!(result.unwrap_err().code, RefusalCode::Busy);
+    full(authority.submit(root(), operator(101), None));
+    // One that was taken back or has expired waits no more.
+    authority.withdraw(root(), first, "enough").unwrap();
+    authority.submit_for(root(), operator(101), None, short).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    let (last, _) = asked(&authority, operator(102));
+    people.approve(&authority, last);
+    authority.execute_change(root(), last).unwrap();
+    assert_eq!(authority.pending().unwrap().len(), 99);
+    for wrong in [Duration::ZERO, Duration::from_secs(31 * 86_400)] {
+        refused(authority.submit_for(root(), operator(3), None, wrong), "30 days");
+    }
+}
+
 /// The log continued by somebody who can write the database, tree and all.
 fn append(database: &rusqlite::Connection, leaves: &[Leaf]) {
     let texts: Vec<String> = {

@@ -59,10 +59,10 @@ pub(crate) struct RequestRow {
 const REQUEST: &str = "SELECT id, text, state, leaf FROM requests";
 
 impl RequestRow {
-    fn many(sql: &Connection, rest: &str) -> Result<Vec<Self>, Refusal> {
+    fn many(sql: &Connection, rest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Self>, Refusal> {
         let mut query = sql.prepare_cached(&format!("{REQUEST} {rest}"))?;
         let raws: Vec<(String, String, String, i64)> =
-            query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?.collect::<Result<_, _>>()?;
+            query.query_map(values, |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?.collect::<Result<_, _>>()?;
         let row = |(id, text, state, leaf): (String, String, String, i64)| {
             Ok(Self { id: uuid(&id)?, text, state, leaf: from_db(leaf)? })
         };
@@ -76,19 +76,20 @@ impl RequestRow {
         found.map(|(text, state, leaf)| Ok(Self { id, text, state, leaf: from_db(leaf)? })).transpose()
     }
 
-    pub(crate) fn pending(sql: &Connection) -> Result<Vec<Self>, Refusal> {
-        Self::many(sql, "WHERE state = 'pending' ORDER BY created DESC, id")
+    /// Those that can still be carried out at `now`, newest first.
+    pub(crate) fn pending(sql: &Connection, now: &str) -> Result<Vec<Self>, Refusal> {
+        Self::many(sql, "WHERE state = 'pending' AND expires >= ?1 ORDER BY created DESC, id", &[&now])
     }
 
     /// The newest ones, whatever their state.
     pub(crate) fn newest(sql: &Connection) -> Result<Vec<Self>, Refusal> {
-        Self::many(sql, "ORDER BY created DESC, id LIMIT 100")
+        Self::many(sql, "ORDER BY created DESC, id LIMIT 100", &[])
     }
 
-    pub(crate) fn insert(&self, sql: &Connection, created: &str) -> Result<(), Refusal> {
+    pub(crate) fn insert(&self, sql: &Connection, created: &str, expires: &str) -> Result<(), Refusal> {
         sql.execute(
-            "INSERT INTO requests (id, text, state, created, leaf) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![self.id.to_string(), self.text, self.state, created, to_db(self.leaf)?],
+            "INSERT INTO requests (id, text, state, created, expires, leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![self.id.to_string(), self.text, self.state, created, expires, to_db(self.leaf)?],
         )?;
         Ok(())
     }

@@ -81,9 +81,7 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<RequestView, Refusal> {
         let now = c.now();
-        let waiting = RequestRow::pending(&c.sql)?;
-        let waiting = waiting.iter().filter_map(|r| ApprovalRequest::parse(&r.text).ok()).filter(|r| r.expires >= now);
-        if waiting.count() >= MOST_PENDING {
+        if RequestRow::pending(&c.sql, &now)?.len() >= MOST_PENDING {
             let mend = "carry some out or take them back: sealtape approval list";
             return Err(Refusal::new(RefusalCode::Busy, format!("{MOST_PENDING} requests wait already"), mend));
         }
@@ -113,7 +111,7 @@ impl Authority {
         let entry = Entry::done(actor, op::APPROVAL_REQUEST).digest(Sha256::digest(text.as_bytes()).into());
         let leaf = c.record(entry.reason(format!("request {}: {}", request.request, request.operation.words())))?;
         let row = RequestRow { id: request.request, text, state: "pending".into(), leaf };
-        row.insert(&c.sql, &now)?;
+        row.insert(&c.sql, &now, &request.expires)?;
         view(&c.sql, rights, &row, &now)
     }
 
@@ -191,8 +189,9 @@ impl Authority {
             |e| e,
             || {
                 check_name("reason", reason, 500)?;
-                let rights = self.rights();
                 let mut catalogue = self.lock();
+                // With the catalogue locked: what is carried out at the same moment cannot be taken back.
+                let rights = self.rights();
                 let (view, digest) = catalogue.change(|c| {
                     let (mut row, asked) = self.proven_request(c, request)?;
                     let digest: [u8; 32] = Sha256::digest(row.text.as_bytes()).into();
@@ -229,7 +228,7 @@ impl Authority {
         let catalogue = self.lock();
         let (sql, rights) = (catalogue.sql(), self.rights());
         let now = catalogue.log().now();
-        let rows = if all { RequestRow::newest(sql)? } else { RequestRow::pending(sql)? };
+        let rows = if all { RequestRow::newest(sql)? } else { RequestRow::pending(sql, &now)? };
         let mut views = Vec::new();
         for row in &rows {
             let view = view(sql, &rights, row, &now)?;
@@ -254,7 +253,7 @@ impl Authority {
 
 /// The pending request that a signature verifies for.
 fn fitting(c: &Change<'_>, rights: &Rights, signature: &Signature) -> Result<Uuid, Refusal> {
-    for row in RequestRow::pending(&c.sql)? {
+    for row in RequestRow::pending(&c.sql, &c.now())? {
         let Ok(request) = ApprovalRequest::parse(&row.text) else { continue };
         if rights.verify(&request, &row.text, signature.base64()).is_ok() {
             return Ok(row.id);

@@ -12,9 +12,11 @@ CREATE TABLE requests (
     text TEXT NOT NULL,              -- canonical JSON: exactly what custodians sign
     state TEXT NOT NULL CHECK (state IN ('pending', 'executed', 'withdrawn')),
     created TEXT NOT NULL,
+    expires TEXT NOT NULL,           -- for lists; what decides stands in the text
     leaf INTEGER NOT NULL            -- the custody entry of asking, whose `digest` is SHA-256 of `text`
 ) STRICT;
-CREATE INDEX requests_by_state ON requests (state, created);
+CREATE INDEX requests_by_state ON requests (state, expires);
+CREATE INDEX requests_by_age ON requests (created);
 
 CREATE TABLE approvals (
     request TEXT NOT NULL REFERENCES requests (id),
