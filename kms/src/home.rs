@@ -19,18 +19,16 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::authority::{Actor, Authority};
+use crate::authority::{Actor, Authority, unfit};
 use crate::catalogue::{Catalogue, Entry, insert_tenant, meta, name, set_meta};
 use crate::custody::{VerifierKey, op};
 use crate::fault::internal;
 use crate::pkcs11::{
-    Limits, PinLatch, PinSource, SignAlgorithm, Token, TokenConfig, Uri, WorkerCommand, init_token, write_pin_file,
+    Limits, PinLatch, PinSource, SignAlgorithm, Token, TokenConfig, TokenReport, Uri, WorkerCommand, init_token, write_pin_file,
 };
 use crate::anchor::AnchoringPolicy;
 use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode};
 use crate::secret::Pin;
-
-const CKM_EC_EDWARDS_KEY_PAIR_GEN: u64 = 0x1055;
 
 /// Where Debian has SoftHSM2's module.
 pub const SOFTHSM2_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -327,11 +325,12 @@ pub fn init_home_signed(
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());
     let signing_id = Uuid::new_v4();
-    let algorithm = match signing {
-        Some(algorithm) => algorithm,
-        None if token.mechanisms()?.contains(&CKM_EC_EDWARDS_KEY_PAIR_GEN) => SignAlgorithm::Ed25519,
-        None => SignAlgorithm::EcdsaP256,
-    };
+    let report = token.probe()?;
+    if let Some(why) = report.refusal() {
+        return Err(unfit(&uri.to_string(), &why));
+    }
+    let algorithm = signing.or(report.signing.first().copied());
+    let algorithm = algorithm.ok_or_else(|| internal("a fit token that does not sign"))?;
     let public = token.make_signing_key(signing_id, "sealtape custody log", algorithm)?;
     drop(token);
     let log_key = log_key(&origin, algorithm, &public)?;
@@ -351,7 +350,7 @@ pub fn init_home_signed(
         set_meta(&sql, key, value)?;
     }
     let authority = Authority::assemble(home, authority_options, sql, lock)?;
-    let checkpoint = authority.begin(options, &origin)?;
+    let checkpoint = authority.begin(options, &origin, &report)?;
     let path = home.log_key_file();
     let write = || -> io::Result<()> {
         let mut file = File::create_new(&path)?;
@@ -414,13 +413,14 @@ fn first_token(home: &Home, options: &InitOptions) -> Result<(TokenConfig, &'sta
 
 impl Authority {
     /// The first entries of a new installation.
-    fn begin(&self, options: &InitOptions, origin: &str) -> Result<CheckpointView, Refusal> {
+    fn begin(&self, options: &InitOptions, origin: &str, report: &TokenReport) -> Result<CheckpointView, Refusal> {
         use crate::authority::{DEFAULT_TENANT, KekPurpose, insert_pool};
         let actor = Actor::User(nix::unistd::getuid().as_raw());
         self.lock().change(|c| {
             c.record(Entry::done(actor, op::LOG_OPEN).reason(origin))?;
             insert_tenant(&c.sql, Some(DEFAULT_TENANT), "default").map(|_| ())
         })?;
+        self.enrol_first(actor, report)?;
         let kek = self.make_kek(actor, KekPurpose::Catalogue, "sealtape catalogue default")?;
         self.lock().change(|c| kek.keep(c, actor))?;
         for policy in &options.pools {

@@ -447,3 +447,51 @@ fn an_order_to_make_a_key_waits_too() {
     // Anything but a key goes on, and the log can be read and exported.
     assert!(export(&authority).lines().count() > 5);
 }
+
+#[test]
+fn an_anchored_export_tells_by_whom_and_up_to_which_entry() {
+    use sealtape_kms::custody::{Anchoring, Trust, VerifyError, verify_export_trusting};
+    use sealtape_kms::protocol::{ExportOrder, ExportScope};
+    let install = Install::new();
+    let lab = Lab::new(&install);
+    let authority = open(&install, loose(vec![lab.anchor()]));
+    labelled(&authority, "A");
+    let key = [install.report.log_key.parse::<VerifierKey>().unwrap()];
+    let (ours, elsewhere) = (lab.witness.key().clone(), tempfile::tempdir().unwrap());
+    let other = sealtape_lab_witness::Witness::open(elsewhere.path(), "witness.example/w2").unwrap().key().clone();
+    let impostor = sealtape_lab_witness::Witness::open(elsewhere.path(), anchors_support::NAME).unwrap().key().clone();
+    assert_ne!(impostor, ours);
+    let verified = |text: &str, witnesses: &[_]| {
+        verify_export_trusting(&mut text.as_bytes(), &Trust { keys: &key, witnesses }, |_, _, _| {})
+    };
+    for scope in [ExportScope::Full, ExportScope::Tenant("default".into())] {
+        for csv in [false, true] {
+            let mut out = Vec::new();
+            authority.audit_export_as(ME, &ExportOrder { scope: scope.clone(), csv }, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let report = verified(&text, &[ours.clone(), other.clone()]).unwrap();
+            let Anchoring::Anchored(by) = &report.anchoring else { panic!("{scope:?}: {:?}", report.anchoring) };
+            assert_eq!((by.len(), by[0].entries, by[0].witness.as_str()), (1, report.size, anchors_support::NAME));
+            assert!(by[0].time.starts_with("20") && report.unchecked_cosignatures.is_empty());
+            // Nobody's word, or that of others, counts for nothing.
+            for witnesses in [vec![], vec![other.clone()], vec![impostor.clone()]] {
+                let report = verified(&text, &witnesses).unwrap();
+                assert_eq!(report.anchoring, Anchoring::InternallyConsistentOnly);
+                assert_eq!(report.unchecked_cosignatures, [anchors_support::NAME]);
+            }
+        }
+    }
+    // A cosignature that was changed makes the export bad for who knows the witness.
+    let text = export(&authority);
+    let line = text.rfind(&format!("\u{2014} {} ", anchors_support::NAME)).unwrap();
+    let at = text[line..].rfind("\\n\"").unwrap() + line - 10;
+    let mut changed = text.clone();
+    changed.replace_range(at..=at, if &text[at..=at] == "A" { "B" } else { "A" });
+    assert!(matches!(verified(&changed, &[ours]), Err(VerifyError::Line { .. })));
+    // Without the anchor an export is what it is without one.
+    drop(lab.serving);
+    let began = Instant::now();
+    let report = verified(&export(&authority), &[other]).unwrap();
+    assert_eq!(report.anchoring, Anchoring::InternallyConsistentOnly);
+    assert!(began.elapsed() < Duration::from_secs(4));
+}

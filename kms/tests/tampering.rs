@@ -3,10 +3,14 @@
 
 mod support;
 
-use sealtape_kms::authority::Authority;
-use sealtape_kms::custody::{VerifierKey, VerifyError, verify_export};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use sealtape_kms::authority::{Authority, ScrubPace};
+use sealtape_kms::custody::tree::verify_consistency;
+use sealtape_kms::custody::{EntryLines, VerifierKey, VerifyError, verify_export};
 use sealtape_kms::hex::Hex;
-use sealtape_kms::protocol::{Cartridge, RefusalCode};
+use sealtape_kms::protocol::{Cartridge, RefusalCode, ScrubState};
 use support::install::{Install, ME, UNIT, labelled, options, order, session};
 
 fn export(authority: &Authority) -> String {
@@ -285,4 +289,118 @@ fn nothing_secret_stands_in_text() {
         let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         assert!(!bytes.windows(pin.len()).any(|w| w == pin.as_bytes()), "{file}");
     }
+}
+
+#[test]
+fn the_row_of_a_key_encryption_key_is_proven_by_its_entry() {
+    let cases = [
+        ("the mechanism", "UPDATE keks SET mechanism = 'aes_gcm' WHERE purpose = 'catalogue'"),
+        ("the purpose", "UPDATE keks SET purpose = 'medium' WHERE purpose = 'catalogue'"),
+        ("the canary", "UPDATE keks SET canary = zeroblob(40)"),
+        ("the canary's hash", "UPDATE keks SET canary_sha256 = zeroblob(32)"),
+        ("the entry", "UPDATE keks SET created_leaf = 0"),
+    ];
+    for (name, change) in cases {
+        let install = Install::new();
+        let authority = install.open();
+        let (_, at, _) = labelled(&authority, "A");
+        install.database().execute_batch(change).unwrap();
+        let error = authority.load(ME, UNIT, at).map(|(loaded, _)| loaded).expect_err(name);
+        assert!(matches!(error.code, RefusalCode::TamperedBlob | RefusalCode::Damaged), "{name}: {error}");
+        drop(authority);
+        let error = Authority::open(&install.home, options()).map(drop).expect_err(name);
+        assert!(matches!(error.code, RefusalCode::TamperedBlob | RefusalCode::Damaged), "{name}: {error}");
+    }
+}
+
+#[test]
+fn the_check_in_the_background_names_the_first_entry_and_stops_releases() {
+    let install = Install::new();
+    let authority = install.open();
+    let (_, at, _) = labelled(&authority, "A");
+    labelled(&authority, "B");
+    authority.checkpoint().unwrap();
+    let never = Arc::new(AtomicBool::new(false));
+    let pace = ScrubPace { rows: 3, rest: std::time::Duration::ZERO };
+    assert!(authority.scrub(pace, &never).unwrap());
+    assert_eq!(authority.status().unwrap().scrub.state, ScrubState::Clean);
+    assert!(!authority.scrub(pace, &Arc::new(AtomicBool::new(true))).unwrap());
+    assert_eq!(authority.status().unwrap().scrub.state, ScrubState::Stopped);
+    let change = "UPDATE custody_leaves SET leaf = replace(leaf, '\"outcome\":\"done\"', '\"outcome\":\"failed\"') WHERE seq = 6";
+    install.database().execute_batch(change).unwrap();
+    let before = authority.load(ME, UNIT, at).map(drop);
+    let error = authority.scrub(pace, &never).expect_err("a changed leaf");
+    assert!(error.what.contains("leaf 6 "), "{error}");
+    let view = authority.status().unwrap().scrub;
+    assert_eq!((view.state, view.fault), (ScrubState::Fault, Some(error)));
+    // Whether or not the key released belongs to the leaf that was changed.
+    let refusal = authority.load(ME, UNIT, at).map(drop).expect_err("a release after a fault was found");
+    assert!(refusal.what.contains("background") && refusal.what.contains("leaf 6 "), "{before:?} {refusal}");
+    let last = authority.audit_show(None, 1).unwrap();
+    assert!(last[0].contains("\"op\":\"log.fault\"") && last[0].contains("leaf 6 "), "{last:?}");
+}
+
+/// The first entry in which two exports differ.
+fn parts_at(old: &str, new: &str) -> Option<usize> {
+    let (mut old, mut new) = (old.as_bytes(), new.as_bytes());
+    let (mut old, mut new) = (EntryLines::new(&mut old).unwrap(), EntryLines::new(&mut new).unwrap());
+    (0..).find_map(|n| match (old.next_entry().unwrap(), new.next_entry().unwrap()) {
+        (Some((_, a)), Some((_, b))) if a == b => None,
+        (None, _) => Some(None),
+        _ => Some(Some(n)),
+    })?
+}
+
+#[test]
+fn a_rolled_back_catalogue_shows_against_anything_that_was_kept_elsewhere() {
+    let install = Install::new();
+    let authority = install.open();
+    labelled(&authority, "A");
+    authority.shut_down().unwrap();
+    drop(authority);
+    let path = install.home.dir().join("catalogue.db");
+    install.database().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let older = std::fs::read(&path).unwrap();
+    let authority = install.open();
+    let common = authority.status().unwrap().log_size - 1;
+    labelled(&authority, "B");
+    let kept = export(&authority);
+    let kept_checkpoint = authority.checkpoint().unwrap();
+    drop(authority);
+    for file in ["catalogue.db-wal", "catalogue.db-shm"] {
+        let _ = std::fs::remove_file(install.home.dir().join(file));
+    }
+    std::fs::write(&path, &older).unwrap();
+    // With all its checkpoints, the older copy is a log that agrees with itself.
+    let authority = install.open();
+    let key: VerifierKey = install.report.log_key.parse().unwrap();
+    let shorter = export(&authority);
+    verify_export(&mut shorter.as_bytes(), &key).unwrap();
+    let at = parts_at(&kept, &shorter).unwrap() as u64;
+    assert_eq!(at, common, "the first entry after the copy differs");
+    let refusal = authority.audit_consistency(kept_checkpoint.size, None).expect_err("fewer entries than before");
+    assert!(refusal.mend.contains("rolled back"), "{refusal}");
+    // Nor does it help to let it grow.
+    while authority.status().unwrap().log_size <= kept_checkpoint.size {
+        labelled(&authority, &format!("C{}", authority.status().unwrap().log_size));
+    }
+    let view = authority.audit_consistency(kept_checkpoint.size, None).unwrap();
+    let (new, _) = key.open(&view.new.note).unwrap();
+    let proof: Vec<[u8; 32]> = view.proof.iter().map(|h| h.0).collect();
+    let root = |checkpoint: &sealtape_kms::protocol::CheckpointView| checkpoint.root.0;
+    assert!(!verify_consistency(kept_checkpoint.size, &root(&kept_checkpoint), new.size, &new.root, &proof));
+    // What was not rolled back is consistent.
+    let view = authority.audit_consistency(at, None).unwrap();
+    let proof: Vec<[u8; 32]> = view.proof.iter().map(|h| h.0).collect();
+    let mut edge = sealtape_kms::custody::tree::RightEdge::default();
+    let mut lines = kept.as_bytes();
+    let mut lines = EntryLines::new(&mut lines).unwrap();
+    for _ in 0..at {
+        let (_, leaf) = lines.next_entry().unwrap().unwrap();
+        edge.append(sealtape_kms::custody::tree::leaf_hash(leaf.as_bytes()), |_, _| {});
+    }
+    assert!(verify_consistency(at, &edge.root(), view.new.size, &root(&view.new), &proof));
+    // Another installation in its place is another log.
+    let other = Install::new();
+    assert!(verify_export(&mut export(&other.open()).as_bytes(), &key).is_err());
 }

@@ -423,11 +423,17 @@ impl Certificate {
                 _ => Err(unexpected()),
             },
             Self::Verify { file, key } => {
-                let key = match key.parse::<VerifierKey>() {
-                    Ok(key) => key,
-                    Err(_) => super::audit::read_key(Path::new(&key))?,
-                };
-                let certified = verify(&read(&file)?, &key).map_err(|e| {
+                let (keys, note) = (super::audit::keys_from::<VerifierKey>(&key)?, read(&file)?);
+                // Of a log that changed its key there are several: the one that signed decides, else the last one tells why.
+                let mut verified = Err(None);
+                for key in &keys {
+                    verified = verify(&note, key).map_err(Some);
+                    if verified.is_ok() {
+                        break;
+                    }
+                }
+                let certified = verified.map_err(|e| {
+                    let e = e.map_or_else(|| "there is no key".to_owned(), |e| e.to_string());
                     Failure::new(
                         Exit::Integrity,
                         format!("the certificate {} does not verify: {e}", file.display()),

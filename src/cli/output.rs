@@ -26,6 +26,11 @@ impl Output {
         Self { json: false, quiet: true }
     }
 
+    /// The same, as JSON.
+    pub(super) fn as_json(&self) -> Self {
+        Self { json: true, ..*self }
+    }
+
     /// Whether JSON is asked for.
     pub(super) fn json(&self) -> bool {
         self.json

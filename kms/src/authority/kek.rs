@@ -12,9 +12,6 @@ use crate::pkcs11::{Token, TokenError, WrapMechanism, WrapWith};
 use crate::protocol::Refusal;
 use crate::time;
 
-const CKM_AES_KEY_WRAP: u64 = 0x2109;
-const CKM_AES_GCM: u64 = 0x1087;
-
 /// What a key-encryption key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KekPurpose {
@@ -49,17 +46,15 @@ impl Authority {
         purpose: KekPurpose,
         label: &str,
     ) -> Result<NewKek, Refusal> {
-        let in_token = self.token_by_id(token)?;
+        let (in_token, mechanism) = (self.token_by_id(token)?, self.mechanism_of(token)?);
         let id = Uuid::new_v4();
         let intent = self.lock().change(|c| {
             let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Intent).key(id).tenant(DEFAULT_TENANT).reason(label);
             open_intent(c, entry, op::KEK_CREATE, id, None)
         })?;
-        let made = kek_in_token(&in_token, id, label).map_err(Refusal::from);
+        let made = kek_in_token(&in_token, id, label, mechanism).map_err(Refusal::from);
         match made {
-            Ok((mechanism, canary, canary_sha256)) => {
-                Ok(NewKek { id, token, purpose, mechanism, canary, canary_sha256, intent })
-            }
+            Ok((canary, canary_sha256)) => Ok(NewKek { id, token, purpose, mechanism, canary, canary_sha256, intent }),
             Err(refusal) => {
                 self.lock().change(|c| {
                     let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Failed).key(id).tenant(DEFAULT_TENANT);
@@ -72,20 +67,17 @@ impl Authority {
     }
 }
 
-fn kek_in_token(token: &Token, id: Uuid, label: &str) -> Result<(WrapMechanism, Vec<u8>, [u8; 32]), TokenError> {
-    let mechanisms = token.mechanisms()?;
-    let mechanism = if mechanisms.contains(&CKM_AES_KEY_WRAP) {
-        WrapMechanism::AesKeyWrap
-    } else if mechanisms.contains(&CKM_AES_GCM) {
-        WrapMechanism::AesGcm
-    } else {
-        return Err(TokenError::Unsupported { what: "AES_KEY_WRAP or AES_GCM".into() });
-    };
+fn kek_in_token(
+    token: &Token,
+    id: Uuid,
+    label: &str,
+    mechanism: WrapMechanism,
+) -> Result<(Vec<u8>, [u8; 32]), TokenError> {
     token.make_kek(id, label, mechanism)?;
     let with = WrapWith { kek: id, mechanism, aad: canary_aad(id) };
     let (canary, mut blobs) = token.make_data_key(vec![with])?;
     let blob = blobs.pop().ok_or_else(|| TokenError::WrapFault { what: "no wrapped canary".into() })?;
-    Ok((mechanism, blob, Sha256::digest(canary.expose()).into()))
+    Ok((blob, Sha256::digest(canary.expose()).into()))
 }
 
 impl NewKek {
@@ -105,7 +97,15 @@ impl NewKek {
             )?,
             KekPurpose::Medium => 1,
         };
-        let digest = kek_digest(self.id, purpose, DEFAULT_TENANT, epoch, self.mechanism, &self.canary_sha256)?;
+        let digest = kek_digest(
+            self.id,
+            self.token,
+            purpose,
+            DEFAULT_TENANT,
+            epoch,
+            self.mechanism,
+            &self.canary_sha256,
+        )?;
         let entry = Entry::done(actor, op::KEK_CREATE).key(self.id).tenant(DEFAULT_TENANT);
         let leaf = change.record(entry.digest(digest).blobs(vec![canary]))?;
         close_intent(change, self.intent)?;
@@ -121,7 +121,7 @@ impl NewKek {
                 self.canary_sha256,
                 time::now(),
                 to_db(leaf)?,
-                (!self.token.is_nil()).then(|| self.token.to_string()),
+                self.token.to_string(),
                 epoch
             ],
         )?;

@@ -46,6 +46,7 @@ pub use crate::time::Clock;
 pub(crate) use admin::insert_pool;
 pub use audit::{ExportRun, ScrubPace};
 pub use dual::Changed;
+pub(crate) use hsm::unfit;
 use dual::Rights;
 pub(crate) use kek::KekPurpose;
 use limiter::RefusalLimiter;
@@ -73,6 +74,7 @@ pub struct Authority {
     anchors: anchor::Anchors,
     catalogue: Arc<Mutex<Catalogue>>,
     tokens: hsm::Registry,
+    health: hsm::Health,
     limiter: Mutex<RefusalLimiter>,
     work: rotate::Work,
     home: Home,
@@ -131,12 +133,14 @@ impl Authority {
         let token = Token::new(home.token_config(&connection, options)?);
         let mut catalogue = Catalogue::open(connection, signer)?;
         catalogue.set_clock(clock);
+        let tokens = hsm::Registry::open(token, catalogue.sql(), catalogue.log())?;
         let rights = Rights::load(catalogue.sql(), catalogue.log(), log_key.name())?;
         let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
             anchors: anchor::Anchors::new(policy, &catalogue)?,
             catalogue,
-            tokens: hsm::Registry::new(Uuid::nil(), token),
+            tokens,
+            health: hsm::Health::default(),
             limiter: Mutex::default(),
             work: rotate::Work::default(),
             home: home.clone(),
@@ -253,6 +257,7 @@ impl Authority {
 
     /// Unwraps the canary of the tenant's KEK: the only way to know that a token works.
     fn check_token(&self) -> Result<(), Refusal> {
+        self.adopt_first()?;
         let kek = {
             let catalogue = self.lock();
             KekRow::of_tenant(catalogue.sql(), DEFAULT_TENANT)?.confirmed(catalogue.sql(), catalogue.log())?
@@ -284,8 +289,11 @@ impl Authority {
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
-        let token_error = self.check_token().err();
         let anchoring = self.anchored_at_all().then(|| self.anchoring()).transpose()?;
+        self.refresh_health();
+        let tokens = self.token_views()?;
+        let token_error = tokens.iter().find(|t| t.first).and_then(|t| t.error.clone());
+        let key_life = self.key_life_summary()?;
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -303,6 +311,8 @@ impl Authority {
             log_key: log.signer.key.to_string(),
             scrub: self.scrub_view(),
             anchoring,
+            tokens,
+            key_life,
         })
     }
 

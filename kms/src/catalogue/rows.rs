@@ -33,6 +33,7 @@ pub(crate) struct KekRow {
 /// SHA-256 of what a KEK's row says for good, as canonical JSON: the digest of the entry that created it.
 pub(crate) fn kek_digest(
     id: Uuid,
+    token: Uuid,
     purpose: &str,
     tenant: i64,
     epoch: i64,
@@ -41,16 +42,18 @@ pub(crate) fn kek_digest(
 ) -> Result<[u8; 32], Refusal> {
     let value = serde_json::json!({
         "canary": Hex(*canary_sha256), "epoch": epoch, "id": id, "mechanism": mechanism, "purpose": purpose, "tenant": tenant,
+        "token": token,
     });
     let text = canonical(&value).ok_or_else(|| damaged("a key-encryption key's row cannot be written down"))?;
     Ok(Sha256::digest(text).into())
 }
 
 impl KekRow {
-    /// Checks the row against the custody entry that created it: mechanism, purpose, tenant, epoch and canary.
+    /// Checks the row against the custody entry that created it: token, mechanism, purpose, tenant, epoch and canary.
     pub(crate) fn agrees_with(&self, leaf: &Leaf) -> Result<(), Refusal> {
         let canary = Blob { kek: self.id, sha256: Hex(Sha256::digest(&self.canary).into()) };
-        let digest = kek_digest(self.id, &self.purpose, self.tenant, self.epoch, self.mechanism, &self.canary_sha256)?;
+        let Self { id, token, purpose, tenant, epoch, mechanism, canary_sha256, .. } = self;
+        let digest = kek_digest(*id, *token, purpose, *tenant, *epoch, *mechanism, canary_sha256)?;
         let is_it = leaf.op == op::KEK_CREATE
             && leaf.outcome == Outcome::Done
             && leaf.key == Some(self.id)
@@ -69,7 +72,7 @@ impl KekRow {
 
     /// The row, after the custody entry that created it has confirmed it.
     pub(crate) fn confirmed(self, sql: &Connection, log: &LogState) -> Result<Self, Refusal> {
-        self.agrees_with(&log.proven_leaf(sql, self.created_leaf)?)?;
+        self.confirm(sql, log)?;
         Ok(self)
     }
 

@@ -18,7 +18,10 @@ pub use export::{CheckpointLine, ExportHeader, FORMAT, LeafFilter, ProvenAs, Sco
 pub(crate) use export::{end_line, proven_line};
 pub use leaf::{Approval, Blob, KeyChange, Leaf, MAX_LEAF, Outcome, canonical};
 pub use note::{Checkpoint, NoteError, NoteSignatures, VerifierKey};
-pub use verify::{Anchoring, Completeness, EntryLines, VerifiedExport, VerifyError, verify_export, verify_export_with};
+pub use verify::{
+    AnchoredBy, Anchoring, Completeness, EntryLines, Trust, VerifiedExport, VerifyError, verify_export,
+    verify_export_trusting, verify_export_with,
+};
 pub use witness::{Cosignature, WitnessKey};
 
 /// Base64 (RFC 4648 section 4, padded), as notes and witnesses use it, strictly: one text for one value.

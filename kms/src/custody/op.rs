@@ -47,6 +47,9 @@ pub const PEER: &str = "peer";
 
 // Tokens.
 
+/// A token is tested and taken into use; `key` is its id, `digest` that of its enrolment.
+pub const TOKEN_ENROL: &str = "token.enrol";
+
 // Key life.
 
 /// The release of a data key is renewed.
@@ -55,6 +58,8 @@ pub const KEY_RENEW: &str = "key.renew";
 pub const KEY_COMPROMISE: &str = "key.compromise";
 /// The periods of a data key are extended.
 pub const KEY_EXTEND: &str = "key.extend";
+/// Two custodians let a volume whose key is compromised be read for a while.
+pub const VOLUME_RESCUE: &str = "volume.rescue";
 /// A pool's policy is changed; the digest is that of the policy.
 pub const POOL_SET: &str = "pool.set";
 /// A medium key-encryption key is given a pool and an epoch.

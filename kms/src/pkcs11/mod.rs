@@ -22,7 +22,7 @@ mod wire;
 mod worker;
 
 pub use error::TokenError;
-pub use pin::{PinLatch, PinPrompt, PinSource, read_pin_file, write_pin_file};
+pub use pin::{PinFrom, PinLatch, PinPrompt, PinSource, read_pin_file, write_pin_file};
 pub use profile::{Check, TokenFacts, TokenReport, Verdict, Weight};
 pub use token::{DEFAULT_LANES, Limits, Token, TokenConfig, WORKER_ARGUMENT, WorkerCommand, init_token};
 pub use uri::Uri;

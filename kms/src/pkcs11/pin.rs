@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::TokenError;
 use crate::secret::Pin;
 use crate::time;
@@ -14,11 +16,34 @@ use crate::time;
 /// Asks a person; the text says for which token.
 pub type PinPrompt = dyn Fn(&str) -> io::Result<Pin> + Send + Sync;
 
+/// Where the PIN of a token comes from that is enrolled in a running service; kept with its enrolment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinFrom {
+    /// A file that only the service's user can read.
+    File(PathBuf),
+    /// A systemd credential of this name.
+    Credential(String),
+}
+
+impl PinFrom {
+    /// As a source.
+    #[must_use]
+    pub fn source(&self) -> PinSource {
+        match self {
+            Self::File(path) => PinSource::File(path.clone()),
+            Self::Credential(name) => PinSource::Named(name.clone()),
+        }
+    }
+}
+
 /// Where the PIN comes from.
 #[derive(Clone)]
 pub enum PinSource {
     /// `pin` in `$CREDENTIALS_DIRECTORY` (systemd `LoadCredential=`).
     Credential,
+    /// Another credential.
+    Named(String),
     /// A file that only its owner can read.
     File(PathBuf),
     /// A person.
@@ -29,6 +54,7 @@ impl fmt::Debug for PinSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credential => f.write_str("Credential"),
+            Self::Named(name) => f.debug_tuple("Named").field(name).finish(),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Prompt(_) => f.write_str("Prompt"),
         }
@@ -42,19 +68,29 @@ impl PinSource {
     /// [`TokenError::PinSource`], naming the file and the mend.
     pub fn take(&self, token: &str) -> Result<Pin, TokenError> {
         match self {
-            Self::Credential => match std::env::var_os("CREDENTIALS_DIRECTORY") {
-                Some(dir) => read_pin_file(&Path::new(&dir).join("pin")),
-                None => Err(TokenError::PinSource {
-                    source_name: "the systemd credential \"pin\"".into(),
-                    what: "CREDENTIALS_DIRECTORY is not set; add LoadCredential=pin:FILE to the unit".into(),
-                }),
-            },
+            Self::Credential => credential("pin"),
+            Self::Named(name) => credential(name),
             Self::File(path) => read_pin_file(path),
             Self::Prompt(ask) => {
                 ask(token).map_err(|e| TokenError::PinSource { source_name: "the prompt".into(), what: e.to_string() })
             }
         }
     }
+}
+
+/// A systemd credential. Its folder is guarded by the service manager, which shows its access list as permissions of the group: they
+/// mean nothing here.
+fn credential(name: &str) -> Result<Pin, TokenError> {
+    let fault = |what: String| TokenError::PinSource { source_name: format!("the systemd credential {name:?}"), what };
+    if name.is_empty() || name.contains('/') {
+        return Err(fault("the name of a credential is not empty and has no '/' in it".into()));
+    }
+    let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+        fault(format!("CREDENTIALS_DIRECTORY is not set; add LoadCredential={name}:FILE to the unit"))
+    })?;
+    let mut file = File::open(Path::new(&dir).join(name))
+        .map_err(|e| fault(format!("{e}; add LoadCredential={name}:FILE to the unit and restart it")))?;
+    Pin::read_from(&mut file).map_err(|e| fault(e.to_string()))
 }
 
 /// Reads a PIN from a file that belongs to this user or root and that nobody else can read or write.
@@ -97,6 +133,14 @@ pub struct PinLatch {
 impl PinLatch {
     /// The latch kept in `file`.
     pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into() }
+    }
+
+    /// The latch of another token of the installation.
+    #[must_use]
+    pub fn of(&self, token: &str) -> Self {
+        let mut file = self.file.clone().into_os_string();
+        file.push(format!(".{token}"));
         Self { file: file.into() }
     }
 

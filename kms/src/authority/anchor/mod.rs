@@ -17,7 +17,7 @@ use crate::catalogue::{Actor, Catalogue, Entry, from_db, leaf_text, set_meta};
 use crate::custody::{Checkpoint, Leaf, Outcome, canonical, op};
 use crate::fault::{bad_request, damaged, internal};
 use crate::hex::Hex;
-use crate::protocol::{AnchorReply, AnchorRequest, Refusal, RefusalCode};
+use crate::protocol::{AnchorReply, AnchorRequest, CheckpointView, Refusal, RefusalCode};
 
 /// How long opening waits for the comparison with the anchors beyond the longest of their own limits.
 const START_SLACK: Duration = Duration::from_secs(1);
@@ -272,6 +272,24 @@ impl Authority {
         board
             .wait(board.policy.deadline, |_, state| state.anchors.iter().all(|a| a.compared && a.size >= size))
             .map(drop)
+    }
+
+    /// A checkpoint for an export, with the cosignatures that arrive within the deadline. No fault of an anchor hinders an export.
+    pub(super) fn with_cosignatures(&self, checkpoint: CheckpointView) -> Result<CheckpointView, Refusal> {
+        if self.anchors.none() {
+            return Ok(checkpoint);
+        }
+        let board = &self.anchors.board;
+        let answered = board.wait(board.policy.deadline, |_, state| {
+            state.anchors.iter().all(|a| a.size >= checkpoint.size || a.trouble.is_some())
+        });
+        match answered {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("an export is not anchored to its end: {}", board.missing(checkpoint.size)),
+            Err(refusal) => tracing::error!("{refusal}"),
+        }
+        let note = self.kept_checkpoint(checkpoint.size)?.unwrap_or(checkpoint.note);
+        Ok(CheckpointView { note, ..checkpoint })
     }
 
     /// Serves a request about anchors.

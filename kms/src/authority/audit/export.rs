@@ -153,7 +153,7 @@ impl Authority {
             }
         };
         self.lock().change(|c| c.record(Entry::done(actor, op::AUDIT_EXPORT).reason(words)))?;
-        let checkpoint = self.checkpoint()?;
+        let checkpoint = self.with_cosignatures(self.checkpoint()?)?;
         let catalogue = self.lock();
         let (log, sql, size) = (catalogue.log(), catalogue.sql(), checkpoint.size);
         let changes: Vec<u64> = log.signer.earlier.iter().map(|(_, leaf)| *leaf).filter(|leaf| *leaf < size).collect();

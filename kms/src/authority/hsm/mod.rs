@@ -1,7 +1,12 @@
 //! Tokens and their enrolment.
 
+mod enrol;
+mod enrolment;
+mod health;
 mod registry;
 
+pub(crate) use enrol::unfit;
+pub(crate) use health::Health;
 pub(crate) use registry::Registry;
 
 use super::Authority;
@@ -13,7 +18,10 @@ impl Authority {
     ///
     /// # Errors
     /// When rules, token or log forbid it.
-    pub fn serve_hsm(&self, _actor: Actor, request: HsmRequest) -> Result<HsmReply, Refusal> {
-        match request {}
+    pub fn serve_hsm(&self, actor: Actor, request: HsmRequest) -> Result<HsmReply, Refusal> {
+        match request {
+            HsmRequest::List => Ok(HsmReply::Tokens(self.list_tokens()?)),
+            HsmRequest::Enrol(order) => self.enrol(actor, &order),
+        }
     }
 }

@@ -25,7 +25,7 @@ CREATE INDEX leaves_by_volume ON custody_leaves (volume) WHERE volume IS NOT NUL
 CREATE INDEX leaves_by_key ON custody_leaves (key) WHERE key IS NOT NULL;
 CREATE INDEX leaves_by_op ON custody_leaves (op);
 CREATE INDEX leaves_by_actor ON custody_leaves (actor);
-CREATE UNIQUE INDEX leaves_by_tenant ON custody_leaves (tenant, tenant_seq) WHERE tenant_seq IS NOT NULL;
+CREATE INDEX leaves_by_tenant ON custody_leaves (tenant, tenant_seq) WHERE tenant_seq IS NOT NULL;
 
 -- Listing volumes page by page, and finding one among a hundred thousand.
 CREATE INDEX volumes_by_age ON volumes (created, id);

@@ -1,13 +1,10 @@
--- Tokens and their profiles. `profile` is canonical JSON; its SHA-256 is the digest of the custody entry `leaf`.
+-- Tokens. `record` is the enrolment in canonical JSON; its SHA-256 is the digest of the custody entry `leaf`. The first row is the
+-- token of the set-up.
 CREATE TABLE tokens (
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL UNIQUE,
-    module TEXT NOT NULL,
-    uri TEXT NOT NULL,
-    pin TEXT,
-    profile TEXT NOT NULL,
-    leaf INTEGER NOT NULL,
-    enrolled TEXT NOT NULL
+    record TEXT NOT NULL,
+    leaf INTEGER NOT NULL
 ) STRICT;
--- None in a catalogue from before tokens were enrolled: the installation's first token.
+-- None in a catalogue from before tokens were enrolled: the installation's first token, which is enrolled at the next start.
 ALTER TABLE keks ADD COLUMN token TEXT REFERENCES tokens (id);

@@ -10,11 +10,12 @@ use super::super::leaf::{Leaf, canonical};
 use super::super::note::{NoteSignatures, VerifierKey};
 use super::super::op;
 use super::super::tree::{RightEdge, leaf_hash};
+use super::super::witness::WitnessKey;
 use super::lines::Lines;
-use super::{Anchoring, Completeness, Head, Times, VerifiedExport, VerifyError};
+use super::{Anchored, Completeness, Head, Times, VerifiedExport, VerifyError};
 use crate::hex::Hex;
 
-struct State {
+struct State<'a> {
     head: Head,
     edge: RightEdge,
     tenants: HashMap<Uuid, RightEdge>,
@@ -26,6 +27,7 @@ struct State {
     verified_to: u64,
     /// The last line, if it was a checkpoint: its note, and what else stands under it.
     closed: Option<(String, NoteSignatures)>,
+    anchored: Anchored<'a>,
     /// A tenant's root that is wrong. What is wrong may be an earlier leaf: the next checkpoint tells.
     suspect: Option<(u64, String)>,
 }
@@ -33,6 +35,7 @@ struct State {
 pub(super) fn verify<R: BufRead>(
     lines: &mut Lines<'_, R>,
     head: Head,
+    witnesses: &[WitnessKey],
     mut see: impl FnMut(&Leaf, &str, Option<&RightEdge>),
 ) -> Result<VerifiedExport, VerifyError> {
     debug_assert_eq!(head.header.scope, Scope::Full);
@@ -45,6 +48,7 @@ pub(super) fn verify<R: BufRead>(
         checkpoints: 0,
         verified_to: lines.number(),
         closed: None,
+        anchored: Anchored::new(witnesses),
         suspect: None,
     };
     while let Some(text) = lines.next()? {
@@ -64,7 +68,7 @@ pub(super) fn verify<R: BufRead>(
     state.finish(lines.number())
 }
 
-impl State {
+impl State<'_> {
     fn signer(&self) -> Result<&VerifierKey, String> {
         self.head.keys.get(self.key).ok_or_else(|| "no key is left that could have signed it".into())
     }
@@ -91,6 +95,7 @@ impl State {
         if let Some((line, what)) = self.suspect.take() {
             return Err(VerifyError::at(line, what));
         }
+        self.anchored.look(&line.checkpoint, &checkpoint).map_err(|what| VerifyError::at(number, what))?;
         self.checkpoints += 1;
         self.verified_to = number;
         self.closed = Some((line.checkpoint, signatures));
@@ -159,8 +164,8 @@ impl State {
             first_time: self.times.first,
             last_time: self.times.last,
             last_checkpoint,
-            anchoring: Anchoring::InternallyConsistentOnly,
-            unchecked_cosignatures: signatures.others,
+            anchoring: self.anchored.anchoring(),
+            unchecked_cosignatures: self.anchored.unchecked(signatures.others),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Verifying an export with nothing but the file and the log's public key (`docs/custody/custody-log.md`, "Verifying").
 
+mod anchored;
 mod full;
 mod lines;
 mod proven;
@@ -15,6 +16,8 @@ use super::leaf::{Leaf, canonical};
 use super::note::VerifierKey;
 use super::tree::RightEdge;
 use crate::hex::Hex;
+use anchored::Anchored;
+pub use anchored::{AnchoredBy, Trust};
 use lines::Lines;
 
 /// What stands behind the last checkpoint, besides the log's own key.
@@ -23,6 +26,8 @@ use lines::Lines;
 pub enum Anchoring {
     /// Nothing: whoever holds the token's PIN could have signed another history.
     InternallyConsistentOnly,
+    /// Cosignatures of witnesses that the verifier trusts.
+    Anchored(Vec<AnchoredBy>),
 }
 
 /// What is proven about entries that are not in the file.
@@ -193,12 +198,24 @@ pub fn verify_export_with(
     keys: &[VerifierKey],
     see: impl FnMut(&Leaf, &str, Option<&RightEdge>),
 ) -> Result<VerifiedExport, VerifyError> {
+    verify_export_trusting(from, &Trust { keys, witnesses: &[] }, see)
+}
+
+/// As [`verify_export_with`]; the cosignatures of trusted witnesses are verified, and one that is wrong is an error.
+///
+/// # Errors
+/// As [`verify_export`].
+pub fn verify_export_trusting(
+    from: &mut impl BufRead,
+    trust: &Trust<'_>,
+    see: impl FnMut(&Leaf, &str, Option<&RightEdge>),
+) -> Result<VerifiedExport, VerifyError> {
     let mut lines = Lines::new(from);
     let first = lines.next()?.ok_or(VerifyError::Cut { line: 0 })?;
-    let head = Head::read(&first, keys).map_err(|what| VerifyError::at(lines.number(), what))?;
+    let head = Head::read(&first, trust.keys).map_err(|what| VerifyError::at(lines.number(), what))?;
     match head.header.scope {
-        Scope::Full => full::verify(&mut lines, head, see),
-        Scope::Tenant | Scope::Selection => proven::verify(&mut lines, head, see),
+        Scope::Full => full::verify(&mut lines, head, trust.witnesses, see),
+        Scope::Tenant | Scope::Selection => proven::verify(&mut lines, head, trust.witnesses, see),
     }
 }
 

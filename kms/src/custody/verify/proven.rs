@@ -10,8 +10,9 @@ use super::super::leaf::{Leaf, canonical};
 use super::super::note::{Checkpoint, NoteSignatures};
 use super::super::op;
 use super::super::tree::{Hash, RightEdge, leaf_hash, root_from_path};
+use super::super::witness::WitnessKey;
 use super::lines::Lines;
-use super::{Anchoring, Completeness, Head, Times, VerifiedExport, VerifyError};
+use super::{Anchored, Completeness, Head, Times, VerifiedExport, VerifyError};
 use crate::hex::Hex;
 
 /// The entry with the root of the tenant's tree.
@@ -23,11 +24,12 @@ struct TenantRoot {
     time: String,
 }
 
-struct State {
+struct State<'a> {
     head: Head,
     checkpoint: Checkpoint,
     note: String,
     signatures: NoteSignatures,
+    anchored: Anchored<'a>,
     /// Which of the keys the changes read so far lead to.
     key: usize,
     last_key_leaf: Option<u64>,
@@ -41,10 +43,11 @@ struct State {
 pub(super) fn verify<R: BufRead>(
     lines: &mut Lines<'_, R>,
     head: Head,
+    witnesses: &[WitnessKey],
     mut see: impl FnMut(&Leaf, &str, Option<&RightEdge>),
 ) -> Result<VerifiedExport, VerifyError> {
     let text = lines.next()?.ok_or(VerifyError::Cut { line: lines.number() })?;
-    let mut state = State::begin(head, &text).map_err(|what| VerifyError::at(lines.number(), what))?;
+    let mut state = State::begin(head, witnesses, &text).map_err(|what| VerifyError::at(lines.number(), what))?;
     loop {
         let text = lines.next()?.ok_or(VerifyError::Cut { line: lines.number() })?;
         match state.line(&text).map_err(|what| VerifyError::at(lines.number(), what))? {
@@ -74,16 +77,19 @@ fn parse(text: &str) -> Result<ExportLine, String> {
     ExportLine::of(value)
 }
 
-impl State {
-    fn begin(head: Head, text: &str) -> Result<Self, String> {
+impl<'a> State<'a> {
+    fn begin(head: Head, witnesses: &'a [WitnessKey], text: &str) -> Result<Self, String> {
         let ExportLine::Checkpoint(note) = parse(text)? else { return Err("no checkpoint follows the header".into()) };
         let key = head.keys.last().ok_or("the header names no key")?;
         let (checkpoint, signatures) = key.open(&note).map_err(|e| e.to_string())?;
         if checkpoint.origin != head.header.origin || checkpoint.size != head.header.size {
             return Err("the checkpoint is of another log, or not over as many leaves as the header says".into());
         }
+        let mut anchored = Anchored::new(witnesses);
+        anchored.look(&note, &checkpoint)?;
         Ok(Self {
             head,
+            anchored,
             checkpoint,
             note,
             signatures,
@@ -222,8 +228,8 @@ impl State {
             first_time: self.times.first,
             last_time: self.times.last,
             last_checkpoint: self.note,
-            anchoring: Anchoring::InternallyConsistentOnly,
-            unchecked_cosignatures: self.signatures.others,
+            anchoring: self.anchored.anchoring(),
+            unchecked_cosignatures: self.anchored.unchecked(self.signatures.others),
         }
     }
 }
