@@ -115,6 +115,9 @@ enum Command {
     /// Export, verify and read the custody log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Replace the catalogue's key-encryption key, destroy keys
+    #[command(subcommand)]
+    Key(destroy::KeyWork),
     /// List, show and verify certificates of destruction
     #[command(subcommand)]
     Certificate(destroy::Certificate),
@@ -174,6 +177,7 @@ impl Command {
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
             Self::Audit(command) => command.run(|| global.home(), output),
+            Self::Key(command) => command.run(&global.home()?, output),
             Self::Certificate(command) => command.run(|| global.home(), output),
             Self::Image(command) => command.run(output),
             Self::Completions(command) => command.run(),
