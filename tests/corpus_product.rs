@@ -16,9 +16,9 @@ use std::sync::Arc;
 use sealtape::filter::{self, FilterError};
 use sealtape::pipeline::{SealPool, WindowLimits};
 use sealtape::restore::{RestoreError, Restored, Selection, Sink, restore};
-use sealtape::seal::{Compression, GenerationKeys, GenerationRecord, Link, SessionId, VolumeLabel};
+use sealtape::seal::{Compression, GenerationKeys, GenerationRecord, Link, ReleasedKeys, SessionId, VolumeLabel};
 use sealtape::unit::{EndCheck, SealedTape, UnitOptions, UnsynchronisedMark};
-use sealtape::volume::keys::{CatalogueContent, KeyRights, KnownEnd, VolumeToLabel};
+use sealtape::volume::keys::{CatalogueContent, KnownEnd, VolumeToLabel};
 use sealtape::volume::{
     Access, KeyRefusal, KeyRefusalKind, KeySource, LoadedGeneration, NewGeneration, SessionExtent, SessionOpening,
     SyncReport, VolumePolicy,
@@ -290,8 +290,8 @@ impl KeySource for CaseKeys {
         let key = self.keys.get(&generation.scope.partition).ok_or_else(unknown)?;
         let data_key = DataKey::copy_from(key).expect("a page for the key");
         Ok(LoadedGeneration {
-            keys: GenerationKeys::new(data_key, generation.scope),
-            rights: KeyRights::OpenOnly,
+            keys: ReleasedKeys::Opens(GenerationKeys::opening(data_key, generation.scope)),
+            new_generation_allowed: false,
             policy: VolumePolicy { compression: Compression::NONE, append_only: false },
             pending: false,
             content: self.content.clone(),

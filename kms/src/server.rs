@@ -213,6 +213,8 @@ impl Server {
         threads.push(spawn("background", move || work_on(&background))?);
         let scrubbing = (Arc::clone(&shared), Arc::clone(&scrub_stop));
         threads.push(spawn("scrub", move || scrub(&scrubbing.0, &scrubbing.1))?);
+        let daily = Arc::clone(&shared);
+        threads.push(spawn("key-life", move || tell_of_key_ends(&daily))?);
         Ok(Self { shared, scrub_stop, threads })
     }
 
@@ -569,6 +571,20 @@ fn work_on(shared: &Shared) {
                 pause(25);
             }
         }
+    }
+}
+
+/// Once a day, and at the start, the journal is told which keys come to the end of a period.
+fn tell_of_key_ends(shared: &Shared) {
+    let mut next = Instant::now();
+    while !shared.stopping() {
+        if Instant::now() >= next {
+            next = Instant::now() + Duration::from_secs(86_400);
+            if let Err(e) = shared.authority.tell_of_key_ends() {
+                tracing::error!("it cannot be told which keys come to the end of their periods: {e}");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
     }
 }
 

@@ -100,10 +100,15 @@ fn milliseconds(text: &str) -> Option<u64> {
     Some(seconds * 1000 + number(20, 23)?)
 }
 
+/// The time so many hours after `from`; none when `from` is no time.
+pub(crate) fn hours_after(from: &str, hours: u32) -> Option<String> {
+    let at = milliseconds(from)? + u64::from(hours) * 3_600_000;
+    Some(format(UNIX_EPOCH + Duration::from_millis(at)))
+}
+
 /// The time so many days after `from`; none when `from` is no time.
 pub(crate) fn days_after(from: &str, days: u32) -> Option<String> {
-    let at = milliseconds(from)? + u64::from(days) * 86_400_000;
-    Some(format(UNIX_EPOCH + Duration::from_millis(at)))
+    hours_after(from, days.checked_mul(24)?)
 }
 
 /// Whole seconds from `from` to `to`, 0 when that is past; none when one of them is no time.

@@ -108,12 +108,17 @@ fn open(config: &Config) -> anyhow::Result<Authority> {
 }
 
 /// A pool of the configuration that the catalogue does not know is made; one that it knows otherwise is refused, since what
-/// stands on the media of that pool follows the catalogue.
+/// stands on the media of that pool follows the catalogue, unless its policy was changed with `sealtape pool set`.
 fn make_pools(authority: &Authority, config: &Config) -> anyhow::Result<()> {
     let known = authority.list_pools()?;
     for (name, pool) in &config.pools {
-        let policy = pool.policy(name.as_str());
-        match known.iter().find(|known| known.name == policy.name) {
+        let mut policy = pool.policy(name.as_str());
+        let known = known.iter().find(|known| known.name == policy.name);
+        if let Some(known) = known {
+            // For how long keys may be used is no matter of the file.
+            policy.life = known.life.clone();
+        }
+        match known {
             Some(known) if *known == policy => {}
             // Nothing on the media follows from which cartridges are taken.
             Some(known) if (PoolPolicy { auto_label: policy.auto_label.clone(), ..known.clone() }) == policy => {
@@ -121,8 +126,12 @@ fn make_pools(authority: &Authority, config: &Config) -> anyhow::Result<()> {
                     .set_auto_label(Actor::Service, &policy.name, policy.auto_label.as_ref())
                     .with_context(|| format!("changing auto_label of the pool {name}"))?;
             }
+            Some(_) if authority.policy_was_changed(&policy.name)? => tracing::warn!(
+                file = %config.file.display(),
+                "[pool.{name}] is what the pool began with; its policy was changed since, and the catalogue's counts (sealtape pool show {name})"
+            ),
             Some(_) => bail!(
-                "{}: [pool.{name}] is not the policy with which this pool was made; put it back (sealtape pool list shows it), or make a pool of another name",
+                "{}: [pool.{name}] is not the policy with which this pool was made; put it back (sealtape pool show {name}), or change the policy with sealtape pool set",
                 config.file.display()
             ),
             None => {

@@ -15,6 +15,7 @@ pub mod failure;
 mod hsm;
 mod image;
 mod init;
+mod key;
 mod library;
 mod manual;
 mod output;
@@ -94,9 +95,12 @@ enum Command {
     /// Look at the token and the key authority
     #[command(subcommand)]
     Hsm(hsm::Hsm),
-    /// Look at pools
+    /// Look at pools, make them, and change their policies
     #[command(subcommand)]
     Pool(pool::Pool),
+    /// Look at keys: their states and periods; mark them as compromised
+    #[command(subcommand)]
+    Key(key::Key),
     /// Register the persons who approve what cannot be undone
     #[command(subcommand)]
     Custodian(custodian::Custodian),
@@ -171,6 +175,7 @@ impl Command {
             Self::Library(command) => command.run(&global.home()?, output),
             Self::Hsm(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
+            Self::Key(command) => command.run(&global.home()?, output),
             Self::Custodian(command) => command.run(&global.home()?, output),
             Self::Role(command) => command.run(&global.home()?, output),
             Self::Approval(command) => command.run(|| global.home(), output),

@@ -120,7 +120,7 @@ pub(super) fn open_pipe(
             key_id: record.key_id,
         };
         let (_, data_key) = keyd.load_stream(at)?;
-        Ok::<_, Failure>(GenerationKeys::new(data_key, record.scope))
+        Ok::<_, Failure>(GenerationKeys::opening(data_key, record.scope))
     };
     open_before(input, output, behind, keys, progress)
 }

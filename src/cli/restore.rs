@@ -24,7 +24,7 @@ use super::table::{bytes, fields};
 use crate::control::{Progress, ProgressUnit};
 use crate::filter;
 use crate::restore::{Folder, RestoreError, Restored, Selection, Sink, restore};
-use crate::seal::{GenerationKeys, GenerationRecord, VolumeLabel};
+use crate::seal::{GenerationKeys, GenerationRecord, Opens, VolumeLabel};
 use crate::service::config::{Config, TokenUri};
 use crate::service::daemon::no_core_dumps;
 use crate::service::home::Home;
@@ -352,7 +352,7 @@ impl KeyOptions {
 }
 
 impl KeyWay {
-    fn key(self, record: &GenerationRecord) -> Result<GenerationKeys, Failure> {
+    fn key(self, record: &GenerationRecord) -> Result<GenerationKeys<Opens>, Failure> {
         let scope = record.scope;
         let data_key = match self {
             Self::File(file) => key_from_file(&file)?,
@@ -369,7 +369,7 @@ impl KeyWay {
                     .map_err(|e| Failure::from(e).of(&format!("volume {}", scope.volume)))?
             }
         };
-        Ok(GenerationKeys::new(data_key, scope))
+        Ok(GenerationKeys::opening(data_key, scope))
     }
 }
 

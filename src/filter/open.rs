@@ -9,7 +9,7 @@ use super::{FilterError, Place, read_full};
 use crate::seal::opener::{CipherCache, check_record};
 use crate::seal::stream::{generation_len, record_len};
 use crate::seal::{
-    Chain, GenerationKeys, GenerationRecord, HEADER_LEN, LABEL_LEN, Refusal, VolumeKind, VolumeLabel, open_record,
+    Chain, GenerationRecord, HEADER_LEN, LABEL_LEN, OpeningKeys, Refusal, VolumeKind, VolumeLabel, open_record,
 };
 
 /// A stream that was opened to its authenticated end.
@@ -37,10 +37,10 @@ pub enum Behind {
 ///
 /// # Errors
 /// [`FilterError`], or what `keys` says. Everything that verified before a fault has been written to `output`.
-pub fn open<E: From<FilterError>>(
+pub fn open<K: OpeningKeys, E: From<FilterError>>(
     input: &mut impl Read,
     output: &mut impl Write,
-    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<GenerationKeys, E>,
+    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<K, E>,
     progress: impl FnMut(u64),
 ) -> Result<OpenedStream, E> {
     open_before(input, output, Behind::Nothing, keys, progress)
@@ -50,11 +50,11 @@ pub fn open<E: From<FilterError>>(
 ///
 /// # Errors
 /// As [`open`]; any byte but zero behind the final record is refused in both cases.
-pub fn open_before<E: From<FilterError>>(
+pub fn open_before<K: OpeningKeys, E: From<FilterError>>(
     input: &mut impl Read,
     output: &mut impl Write,
     behind: Behind,
-    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<GenerationKeys, E>,
+    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<K, E>,
     mut progress: impl FnMut(u64),
 ) -> Result<OpenedStream, E> {
     let (label, label_block) = read_label(input)?;

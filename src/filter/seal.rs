@@ -8,11 +8,10 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{FilterError, read_full};
-use crate::seal::sealer::UnsealableLength;
 use crate::seal::stream::{CHUNK_LEN, encode_head};
 use crate::seal::{
     Chain, Compression, GenerationKeys, GenerationRecord, Link, PlainRecord, RecordKind, Reservation, SealedRecord,
-    SessionId, SessionSealer, Stanza, VolumeKind, VolumeLabel,
+    SessionId, SessionSealer, Stanza, Unsealable, VolumeKind, VolumeLabel,
 };
 
 /// A stream that is about to be sealed.
@@ -46,7 +45,7 @@ pub struct SealedStream {
     pub last_tag: [u8; 16],
 }
 
-type Outcome = Result<SealedRecord, UnsealableLength>;
+type Outcome = Result<SealedRecord, Unsealable>;
 
 struct Job {
     reservation: Reservation,
@@ -188,7 +187,8 @@ fn write(
     for outcome in ordered {
         // The thread that seals sends once; without it the process is going down.
         let Ok(outcome) = outcome.recv() else { break };
-        let record = outcome.map_err(|length| FilterError::Head(format!("a record of {} bytes", length.0)))?;
+        let record =
+            outcome.map_err(|unsealable| FilterError::Head(format!("a record of {} bytes", unsealable.plain_len())))?;
         output.write_all(record.bytes()).map_err(FilterError::Write)?;
         written.stream_bytes += record.bytes().len() as u64;
         written.last_tag = record.mark().tag;

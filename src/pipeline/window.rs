@@ -6,8 +6,7 @@ use std::thread::JoinHandle;
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, TapeDrive, Warning};
 
 use super::pool::{SealJob, SealPool};
-use crate::seal::sealer::UnsealableLength;
-use crate::seal::{Compression, OVERHEAD, PlainRecord, RecordMark, Reservation, SealedRecord};
+use crate::seal::{Compression, OVERHEAD, PlainRecord, RecordMark, Reservation, SealedRecord, Unsealable};
 
 /// How much may stand in a window, acknowledged and not yet given to the drive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +47,7 @@ pub enum SubmitError {
 enum Entry {
     Free,
     Sealing,
-    Sealed(Result<SealedRecord, UnsealableLength>),
+    Sealed(Result<SealedRecord, Unsealable>),
     Filemarks(u32),
 }
 
@@ -67,7 +66,7 @@ impl Slots {
         slot.ready.notify_one();
     }
 
-    pub(super) fn put_sealed(&self, index: usize, sealed: Result<SealedRecord, UnsealableLength>) {
+    pub(super) fn put_sealed(&self, index: usize, sealed: Result<SealedRecord, Unsealable>) {
         self.put(index, Entry::Sealed(sealed));
     }
 
@@ -340,7 +339,7 @@ impl Shared {
                     progress.free.push(record.into_buffer());
                 }
             }
-            Entry::Sealed(Err(UnsealableLength(length))) => progress.bytes -= length + OVERHEAD,
+            Entry::Sealed(Err(unsealable)) => progress.bytes -= unsealable.plain_len() + OVERHEAD,
             Entry::Filemarks(_) | Entry::Free | Entry::Sealing => {}
         }
         progress.done += 1;
@@ -353,7 +352,10 @@ fn write_entry(drive: &SharedDrive, entry: &Entry) -> Result<Warning, DriveError
     let mut drive = lock(drive);
     match entry {
         Entry::Sealed(Ok(record)) => drive.write(record.bytes()),
-        Entry::Sealed(Err(UnsealableLength(length))) => {
+        Entry::Sealed(Err(Unsealable::KeyEnded(_))) => {
+            Err(DriveError::new(DriveErrorKind::Security, "the key ended before they were sealed"))
+        }
+        Entry::Sealed(Err(Unsealable::Length(length))) => {
             Err(DriveError::new(DriveErrorKind::IllegalRequest, format!("a block of {length} bytes cannot be sealed")))
         }
         Entry::Filemarks(count) => drive.write_filemarks(*count, true),

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::seal::opener::{CipherCache, check_record};
 use crate::seal::{
-    Chain, GenerationKeys, GenerationRecord, LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, VolumeLabel, open_record,
+    Chain, GenerationRecord, LABEL_LEN, MAX_PLAIN, OVERHEAD, OpeningKeys, Refusal, VolumeLabel, open_record,
 };
 use crate::volume::BeginningOfPartition;
 use crate::volume::identity::{HIDDEN_FILEMARKS, HIDDEN_OBJECTS, RawObject, SealedBeginning, classify};
@@ -153,11 +153,11 @@ struct Reader<'a> {
 ///
 /// # Errors
 /// [`RestoreError`], or what `keys` says. What verified before has been given to `sink`.
-pub fn restore<E: From<RestoreError>>(
+pub fn restore<K: OpeningKeys, E: From<RestoreError>>(
     drive: &mut dyn TapeDrive,
     name: &str,
     selection: Selection,
-    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<GenerationKeys, E>,
+    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<K, E>,
     sink: &mut dyn Sink,
     progress: impl FnMut(u64),
 ) -> Result<Restored, E> {
@@ -169,11 +169,11 @@ pub fn restore<E: From<RestoreError>>(
     Ok(restored)
 }
 
-fn read_all<E: From<RestoreError>>(
+fn read_all<K: OpeningKeys, E: From<RestoreError>>(
     drive: &mut dyn TapeDrive,
     name: &str,
     selection: Selection,
-    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<GenerationKeys, E>,
+    keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<K, E>,
     sink: &mut dyn Sink,
     mut progress: impl FnMut(u64),
 ) -> Result<Restored, E> {

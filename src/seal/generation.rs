@@ -12,7 +12,7 @@
 use uuid::Uuid;
 
 use super::envelope::VERSION;
-use super::keys::{GenerationKeys, GenerationScope};
+use super::keys::{GenerationKeys, GenerationScope, OpeningKeys};
 use super::label::{LABEL_LEN, VolumeKind, VolumeLabel};
 use super::refusal::Refusal;
 use super::suite::Suite;
@@ -67,6 +67,9 @@ impl GenerationRecord {
     /// # Errors
     /// More or longer stanzas than a record can hold.
     pub fn encode(&self, keys: &GenerationKeys, label: &[u8; LABEL_LEN]) -> Result<Vec<u8>, String> {
+        if let Some(reason) = keys.end_switch().ended() {
+            return Err(format!("the key has ended: {reason}"));
+        }
         let mut bytes = Vec::with_capacity(1024);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[VERSION, self.scope.suite.0, self.scope.partition, kind_byte(self.kind)]);
@@ -149,7 +152,7 @@ impl GenerationRecord {
     /// # Errors
     /// [`Refusal::WrongKey`] when the commitment is not the key's, [`Refusal::BadGenerationMac`] when label or record
     /// were changed.
-    pub fn verify(&self, keys: &GenerationKeys, block: &[u8], label: &[u8; LABEL_LEN]) -> Result<(), Refusal> {
+    pub fn verify(&self, keys: &impl OpeningKeys, block: &[u8], label: &[u8; LABEL_LEN]) -> Result<(), Refusal> {
         if !keys.fits(&self.commitment) {
             return Err(Refusal::WrongKey);
         }

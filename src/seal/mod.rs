@@ -10,6 +10,7 @@
 
 pub mod chain;
 pub mod compress;
+pub mod end;
 pub mod envelope;
 pub mod generation;
 pub mod keys;
@@ -22,11 +23,12 @@ pub mod suite;
 
 pub use chain::{Chain, Link, RecordMark};
 pub use compress::Compression;
+pub use end::{KeyEnd, WeakKeyEnd};
 pub use envelope::{HEADER_LEN, Header, MAX_PLAIN, OVERHEAD, RecordKind};
 pub use generation::{GenerationRecord, Stanza};
-pub use keys::{GenerationKeys, GenerationScope, SessionId};
+pub use keys::{GenerationKeys, GenerationScope, OpeningKeys, Opens, ReleasedKeys, Seals, SessionId};
 pub use label::{LABEL_LEN, VolumeKind, VolumeLabel};
 pub use opener::{OpenedRecord, open_record};
 pub use refusal::Refusal;
-pub use sealer::{PlainRecord, Reservation, SealedRecord, SessionSealer};
+pub use sealer::{PlainRecord, Reservation, SealedRecord, SessionSealer, Unsealable};
 pub use suite::Suite;

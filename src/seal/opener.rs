@@ -7,7 +7,7 @@ use super::compress::{self, Compression};
 use super::envelope::{HEADER_LEN, Header, OVERHEAD, RecordKind, parse_record};
 use super::keys::{GenerationScope, SessionId};
 use super::refusal::Refusal;
-use super::suite::{RecordCipher, TAG_LEN};
+use super::suite::{RecordOpener, TAG_LEN};
 
 /// A verified record: where its plaintext is, and its mark.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub fn check_record(block: &[u8], scope: &GenerationScope, stream: bool, chain: 
 pub fn open_record(
     header: &Header,
     block: &mut [u8],
-    cipher: &dyn RecordCipher,
+    cipher: &dyn RecordOpener,
     scope: &GenerationScope,
     output: &mut Vec<u8>,
 ) -> Result<OpenedRecord, Refusal> {
@@ -76,7 +76,7 @@ pub fn open_record(
 /// Ciphers of the sessions that were met last: deriving one costs more than opening a small record.
 #[derive(Default)]
 pub struct CipherCache {
-    last: Option<(SessionId, std::sync::Arc<dyn RecordCipher>)>,
+    last: Option<(SessionId, std::sync::Arc<dyn RecordOpener>)>,
 }
 
 impl CipherCache {
@@ -86,13 +86,13 @@ impl CipherCache {
     /// [`Refusal::UnknownSuite`] when the generation's suite is not known.
     pub fn cipher(
         &mut self,
-        keys: &super::keys::GenerationKeys,
+        keys: &impl super::keys::OpeningKeys,
         session: SessionId,
-    ) -> Result<std::sync::Arc<dyn RecordCipher>, Refusal> {
+    ) -> Result<std::sync::Arc<dyn RecordOpener>, Refusal> {
         if let Some((_, cipher)) = self.last.as_ref().filter(|(last, _)| *last == session) {
             return Ok(std::sync::Arc::clone(cipher));
         }
-        let cipher = keys.record_cipher(session).ok_or(Refusal::UnknownSuite)?;
+        let cipher = keys.record_opener(session).ok_or(Refusal::UnknownSuite)?;
         self.last = Some((session, std::sync::Arc::clone(&cipher)));
         Ok(cipher)
     }

@@ -175,9 +175,23 @@ pub struct Reservation {
     header: Header,
 }
 
-/// A record could not be sealed: its text is empty or longer than the format allows.
+/// A record could not be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnsealableLength(pub usize);
+pub enum Unsealable {
+    /// Its text has so many bytes: none, or more than the format allows.
+    Length(usize),
+    /// The key has ended; the text has so many bytes.
+    KeyEnded(usize),
+}
+
+impl Unsealable {
+    /// Bytes of text.
+    pub fn plain_len(self) -> usize {
+        match self {
+            Self::Length(length) | Self::KeyEnded(length) => length,
+        }
+    }
+}
 
 impl Reservation {
     /// The object number that was reserved.
@@ -188,8 +202,8 @@ impl Reservation {
     /// Compresses (when `compression` shrinks it) and seals a record, in its own buffer.
     ///
     /// # Errors
-    /// [`UnsealableLength`] for text of a length that the format does not know.
-    pub fn seal(self, record: PlainRecord, compression: Compression) -> Result<SealedRecord, UnsealableLength> {
+    /// [`Unsealable`] for text of a length that the format does not know, and when the key has ended.
+    pub fn seal(self, record: PlainRecord, compression: Compression) -> Result<SealedRecord, Unsealable> {
         let plain = record.plain_len();
         // The closing record of a stream carries nothing, every other one something.
         let fits = match self.header.kind {
@@ -197,7 +211,7 @@ impl Reservation {
             RecordKind::TapeBlock | RecordKind::StreamBlock => (1..=MAX_PLAIN).contains(&plain),
         };
         if !fits {
-            return Err(UnsealableLength(plain));
+            return Err(Unsealable::Length(plain));
         }
         let mut header = self.header;
         let mut record = record;
@@ -206,7 +220,11 @@ impl Reservation {
         header.stored_len = record.plain_len() as u32;
         let aad = header.aad(self.scope.volume);
         let text = &mut record.buffer[HEADER_LEN..];
-        let tag = self.cipher.seal_in_place(header.seal_counter, &aad, text).map_err(|_| UnsealableLength(plain))?;
+        let sealed = self.cipher.seal_in_place(header.seal_counter, &aad, text);
+        let tag = sealed.map_err(|_| match self.cipher.is_ended() {
+            true => Unsealable::KeyEnded(plain),
+            false => Unsealable::Length(plain),
+        })?;
         let mut bytes = record.take();
         bytes[..HEADER_LEN].copy_from_slice(&aad[..HEADER_LEN]);
         bytes.extend_from_slice(&tag);

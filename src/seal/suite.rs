@@ -7,7 +7,6 @@ use aes_gcm_siv::Aes256GcmSiv;
 use chacha20poly1305::XChaCha20Poly1305;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// Bytes of an authentication tag; the same for every suite of format 1.
 pub const TAG_LEN: usize = 16;
@@ -50,11 +49,11 @@ impl Suite {
     }
 
     /// The cipher under a record key (32 bytes); `None` for an unknown number.
-    pub fn cipher(self, key: &[u8; 32]) -> Option<Arc<dyn RecordCipher>> {
+    pub fn cipher(self, key: &[u8; 32]) -> Option<Box<dyn RecordCipher>> {
         match self {
-            Self::AES_256_GCM_SIV => Some(Arc::new(GcmSiv(Aes256GcmSiv::new(key.into())))),
-            Self::AES_256_GCM => Some(Arc::new(Gcm(Aes256Gcm::new(key.into())))),
-            Self::XCHACHA20_POLY1305 => Some(Arc::new(XChaCha(XChaCha20Poly1305::new(key.into())))),
+            Self::AES_256_GCM_SIV => Some(Box::new(GcmSiv(Aes256GcmSiv::new(key.into())))),
+            Self::AES_256_GCM => Some(Box::new(Gcm(Aes256Gcm::new(key.into())))),
+            Self::XCHACHA20_POLY1305 => Some(Box::new(XChaCha(XChaCha20Poly1305::new(key.into())))),
             Self(_) => None,
         }
     }
@@ -89,40 +88,41 @@ impl FromStr for Suite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TagMismatch;
 
-/// One authenticated cipher under one record key.
+/// One authenticated cipher under one record key, for opening.
 ///
 /// The nonce is always a counter: the seal counter stands big-endian in its last 8 bytes, zeros before.
-pub trait RecordCipher: Send + Sync {
-    /// Encrypts `text` in place and returns the tag over it and `aad`.
-    ///
-    /// Fails only for lengths beyond the cipher's limit, which records (16 MiB) never reach.
-    fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG_LEN], TagMismatch>;
-
+pub trait RecordOpener: Send + Sync {
     /// Verifies `tag` over `text` and `aad` and decrypts `text` in place. After a mismatch `text` holds no
     /// plaintext.
     fn open_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), TagMismatch>;
-
-    /// Encrypts with a nonce of the caller's, for known-answer tests of the cipher itself.
-    #[doc(hidden)]
-    fn seal_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>>;
 
     /// Decrypts with a nonce of the caller's, for known-answer tests of the cipher itself.
     #[doc(hidden)]
     fn open_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>>;
 }
 
+/// The same for sealing too.
+pub trait RecordCipher: RecordOpener {
+    /// Encrypts `text` in place and returns the tag over it and `aad`.
+    ///
+    /// Fails only for lengths beyond the cipher's limit, which records (16 MiB) never reach, and when the key has ended.
+    fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG_LEN], TagMismatch>;
+
+    /// Encrypts with a nonce of the caller's, for known-answer tests of the cipher itself.
+    #[doc(hidden)]
+    fn seal_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>>;
+
+    /// Whether its key has ended and was wiped.
+    fn is_ended(&self) -> bool {
+        false
+    }
+}
+
 macro_rules! record_cipher {
     ($name:ident, $cipher:ty, $nonce:literal) => {
         struct $name($cipher);
 
-        impl RecordCipher for $name {
-            fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG_LEN], TagMismatch> {
-                let nonce = counter_nonce::<$nonce>(counter);
-                let tag =
-                    self.0.encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(text)).map_err(|_| TagMismatch)?;
-                Ok(tag.into())
-            }
-
+        impl RecordOpener for $name {
             fn open_in_place(
                 &self,
                 counter: u64,
@@ -140,14 +140,23 @@ macro_rules! record_cipher {
                 )
             }
 
-            fn seal_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>> {
-                let nonce: [u8; $nonce] = nonce.try_into().ok()?;
-                self.0.encrypt(&nonce.into(), aes_gcm::aead::Payload { msg: text, aad }).ok()
-            }
-
             fn open_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>> {
                 let nonce: [u8; $nonce] = nonce.try_into().ok()?;
                 self.0.decrypt(&nonce.into(), aes_gcm::aead::Payload { msg: text, aad }).ok()
+            }
+        }
+
+        impl RecordCipher for $name {
+            fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG_LEN], TagMismatch> {
+                let nonce = counter_nonce::<$nonce>(counter);
+                let tag =
+                    self.0.encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(text)).map_err(|_| TagMismatch)?;
+                Ok(tag.into())
+            }
+
+            fn seal_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+                let nonce: [u8; $nonce] = nonce.try_into().ok()?;
+                self.0.encrypt(&nonce.into(), aes_gcm::aead::Payload { msg: text, aad }).ok()
             }
         }
     };

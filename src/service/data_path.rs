@@ -16,6 +16,7 @@ use super::config::{BackEnd, Config, DriveConfig, FrontEnd};
 use super::drive_status::{medium_status, read_only, volume_status};
 use super::front::Front;
 use super::key_authority::{KeyAuthority, SharedCartridge};
+use super::key_guard::KeyGuard;
 use super::raw_drive::{DriveOwnership, RawDrive};
 use super::verify;
 use crate::control::{
@@ -83,6 +84,8 @@ struct Seen {
 /// Every drive of the configuration.
 pub struct Drives {
     drives: Vec<Drive>,
+    /// Ends keys that were released to them.
+    _guard: KeyGuard,
 }
 
 impl Drives {
@@ -97,12 +100,14 @@ impl Drives {
             records: settings.window_records as usize,
             bytes: usize::try_from(settings.window_bytes.0)?,
         };
+        let guard = KeyGuard::start(&config.home.keys_socket())?;
         let drives = config
             .drives
             .iter()
             .enumerate()
-            .map(|(number, drive)| Drive::new(config, drive, number, Arc::clone(&pool), limits));
-        Ok(Self { drives: drives.collect::<Result<_, _>>()? })
+            .map(|(number, drive)| Drive::new(config, drive, number, Arc::clone(&pool), limits, &guard));
+        let drives = drives.collect::<Result<_, _>>()?;
+        Ok(Self { drives, _guard: guard })
     }
 
     /// What the FUSE front end serves.
@@ -189,6 +194,7 @@ impl Drive {
         number: usize,
         pool: Arc<SealPool>,
         limits: WindowLimits,
+        guard: &KeyGuard,
     ) -> anyhow::Result<Self> {
         let name = drive.name.to_string();
         let (raw, identity, ownership) = RawDrive::open(config, drive, number)?;
@@ -204,9 +210,10 @@ impl Drive {
             BackEnd::Scsi => BarcodeReader::of_drive(identity.serial.clone()),
         };
         let cartridge = SharedCartridge::default();
-        let keys = Box::new(KeyAuthority::new(client, barcodes, Arc::clone(&cartridge)));
+        let keys = Box::new(KeyAuthority::new(client, &name, guard.guarded(), barcodes, Arc::clone(&cartridge)));
         let unit = SealedTape::new(name.clone(), raw.boxed(), keys, pool, options, mark)?;
         let unit = SharedDrive::new(unit);
+        guard.attach(&name, unit.clone());
         let front = match drive.front_end {
             FrontEnd::Nodes => {
                 let node = StNode::new(name.clone(), Box::new(unit.clone()), StOptions::default());

@@ -46,7 +46,13 @@ pub(super) fn volume_status(unit: &UnitStatus) -> Option<Volume> {
 
 pub(super) fn read_only(unit: &UnitStatus, name: &str) -> Option<Notice> {
     let (message, mend) = match unit.access.as_ref()? {
-        Access::ReadWrite => return None,
+        Access::ReadWrite => match &unit.not_sealing {
+            Some(reason) => {
+                let mend = "written from its beginning, the volume gets a new generation with a new key".to_owned();
+                (reason, mend)
+            }
+            None => return None,
+        },
         Access::ReadOnly(reason) => {
             (reason, format!("unload the volume, or acknowledge what was refused: sealtape volume acknowledge {name}"))
         }

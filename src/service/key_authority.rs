@@ -1,6 +1,7 @@
 //! [`KeySource`] over the socket of `sealtape-keyd`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use sealtape_kms::client::{ClientError, DataPathClient};
 use sealtape_kms::hex::Hex;
@@ -11,10 +12,12 @@ use sealtape_kms::protocol::{
 use uuid::Uuid;
 
 use super::barcode::BarcodeReader;
+use super::key_guard::Guarded;
 use crate::seal::{
-    Compression, GenerationKeys, GenerationRecord, GenerationScope, Link, SessionId, Stanza, Suite, VolumeLabel,
+    Compression, GenerationKeys, GenerationRecord, GenerationScope, Link, OpeningKeys, ReleasedKeys, SessionId, Stanza,
+    Suite, VolumeLabel,
 };
-use crate::volume::keys::{CartridgeSeen, CatalogueContent, KeyRights, KnownEnd, VolumeToLabel};
+use crate::volume::keys::{CartridgeSeen, CatalogueContent, KnownEnd, VolumeToLabel};
 use crate::volume::{
     KeyRefusal, KeyRefusalKind, KeySource, LoadedGeneration, NewGeneration, SessionExtent, SessionOpening, SyncReport,
     VolumePolicy,
@@ -23,6 +26,8 @@ use crate::volume::{
 /// One unit's way to the key authority.
 pub struct KeyAuthority {
     client: DataPathClient,
+    unit: String,
+    guarded: Weak<Guarded>,
     barcodes: BarcodeReader,
     cartridge: SharedCartridge,
     /// The catalogue does not know all of the cartridge.
@@ -34,8 +39,21 @@ pub(super) type SharedCartridge = Arc<Mutex<Cartridge>>;
 
 impl KeyAuthority {
     /// Wraps the client of a unit. What is found out about cartridges is kept in `cartridge`.
-    pub(super) fn new(client: DataPathClient, barcodes: BarcodeReader, cartridge: SharedCartridge) -> Self {
-        Self { client, barcodes, cartridge, learn: false }
+    pub(super) fn new(
+        client: DataPathClient,
+        unit: &str,
+        guarded: Weak<Guarded>,
+        barcodes: BarcodeReader,
+        cartridge: SharedCartridge,
+    ) -> Self {
+        Self { client, unit: unit.to_owned(), guarded, barcodes, cartridge, learn: false }
+    }
+
+    /// The key that was just released can be ended from now on.
+    fn guard(&self, at: GenerationRef, keys: &impl OpeningKeys, lease: Option<u32>, asked: Instant) {
+        if let Some(guarded) = self.guarded.upgrade() {
+            guarded.hold(&self.unit, at, keys.end_switch().downgrade(), lease, asked);
+        }
     }
 
     fn cartridge(&self) -> Cartridge {
@@ -142,10 +160,13 @@ impl KeySource for KeyAuthority {
     }
 
     fn create_generation(&mut self, volume: Uuid, partition: u8) -> Result<NewGeneration, KeyRefusal> {
+        let asked = Instant::now();
         let (new, key) = self.client.create_generation(volume, partition, None).map_err(refusal)?;
         let scope = scope_of(&new.at, new.suite)?;
+        let keys = GenerationKeys::new(key, scope);
+        self.guard(new.at, &keys, new.lease_seconds, asked);
         Ok(NewGeneration {
-            keys: GenerationKeys::new(key, scope),
+            keys,
             key_id: new.at.key_id,
             first_session_ordinal: new.first_ordinal,
             stanzas: new
@@ -167,16 +188,19 @@ impl KeySource for KeyAuthority {
     }
 
     fn load(&mut self, _label: &VolumeLabel, generation: &GenerationRecord) -> Result<LoadedGeneration, KeyRefusal> {
+        let asked = Instant::now();
         let (loaded, key) =
             self.client.load(at(&generation.scope, generation.key_id), &self.cartridge()).map_err(refusal)?;
         self.learn |= loaded.learn_cartridge;
         let scope = scope_of(&loaded.at, loaded.suite)?;
+        let keys = match loaded.rights {
+            Rights::SealAndOpen => ReleasedKeys::Seals(GenerationKeys::new(key, scope)),
+            Rights::OpenOnly => ReleasedKeys::Opens(GenerationKeys::opening(key, scope)),
+        };
+        self.guard(loaded.at, &keys, loaded.lease_seconds, asked);
         Ok(LoadedGeneration {
-            keys: GenerationKeys::new(key, scope),
-            rights: match loaded.rights {
-                Rights::SealAndOpen => KeyRights::SealAndOpen,
-                Rights::OpenOnly => KeyRights::OpenOnly,
-            },
+            keys,
+            new_generation_allowed: loaded.new_generation_allowed,
             policy: policy(&loaded.policy)?,
             pending: loaded.state == GenerationState::Pending,
             content: Some(content(&loaded.sessions, loaded.end)),
@@ -217,6 +241,9 @@ impl KeySource for KeyAuthority {
     }
 
     fn release(&mut self, volume: Uuid) -> Result<(), KeyRefusal> {
+        if let Some(guarded) = self.guarded.upgrade() {
+            guarded.returned(&self.unit, volume);
+        }
         self.client.release(volume).map_err(refusal)
     }
 

@@ -8,6 +8,7 @@ mod drive_status;
 mod front;
 pub mod home;
 pub mod key_authority;
+mod key_guard;
 pub mod notify;
 pub mod pin;
 mod raw_drive;

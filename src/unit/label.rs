@@ -62,6 +62,7 @@ impl SealedTape {
             limits,
             label_blocks: vec![None; usize::from(volume.partitions)],
             latch,
+            ended: None,
             partitions: (0..volume.partitions).map(|_| None).collect(),
             current: 0,
             writable: true,

@@ -63,6 +63,7 @@ impl SealedTape {
     }
 
     fn space_host(&mut self, kind: SpaceKind, count: i64) -> Result<SpaceOutcome, DriveError> {
+        self.notice_end();
         self.check_readable()?;
         self.before_motion()?;
         if self.write_blocked.is_some() || !self.loaded.as_ref().is_some_and(|loaded| loaded.position_known) {
@@ -142,6 +143,7 @@ impl SealedTape {
     }
 
     fn locate_host(&mut self, to: Position) -> Result<(), DriveError> {
+        self.notice_end();
         let Some(loaded) = self.loaded.as_ref() else { return Err(self.nothing_loaded()) };
         if usize::from(to.partition) >= loaded.partitions.len() {
             return Err(DriveError::new(
@@ -279,6 +281,7 @@ impl TapeDrive for SealedTape {
     }
 
     fn rewind(&mut self) -> Result<(), DriveError> {
+        self.notice_end();
         let Some(loaded) = self.loaded.as_ref() else { return Err(self.nothing_loaded()) };
         let partition = loaded.current;
         self.before_motion()?;
@@ -308,6 +311,7 @@ impl TapeDrive for SealedTape {
     }
 
     fn erase(&mut self, long: bool) -> Result<(), DriveError> {
+        self.notice_end();
         self.check_writable()?;
         self.settle()?;
         self.prepare_filemark()?;

@@ -19,6 +19,7 @@ pub(super) enum Opened {
 
 impl SealedTape {
     pub(super) fn read_block(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome, DriveError> {
+        self.notice_end();
         self.check_readable()?;
         self.leave_writing()?;
         match self.state() {
@@ -45,6 +46,9 @@ impl SealedTape {
 
     pub(super) fn check_readable(&self) -> Result<(), DriveError> {
         let loaded = self.loaded.as_ref().ok_or_else(|| self.nothing_loaded())?;
+        if let Some(reason) = &loaded.ended {
+            return Err(refusals::key_ended(reason));
+        }
         match loaded.latch.access() {
             Access::ReadWrite | Access::ReadOnly(_) => Ok(()),
             Access::None(reason) => Err(refusals::locked(&reason)),
@@ -113,6 +117,11 @@ impl SealedTape {
             }
             Err(refusal) => {
                 self.plain.zeroize();
+                // Without its key nothing verifies: that says nothing of what stands there.
+                self.notice_end();
+                if let Some(reason) = self.loaded.as_ref().and_then(|loaded| loaded.ended.as_ref()) {
+                    return Err(refusals::key_ended(reason));
+                }
                 self.records_refused += 1;
                 let object = self.state().map(|state| state.chain().object()).unwrap_or_default();
                 if let Some(state) = self.state_mut() {

@@ -64,6 +64,11 @@ pub(super) fn locked(reason: &str) -> DriveError {
     security(AdditionalSense::UNABLE_TO_DECRYPT_DATA, reason)
 }
 
+/// The key of the loaded volume has ended: there is none.
+pub(super) fn key_ended(reason: &str) -> DriveError {
+    security(AdditionalSense::UNABLE_TO_DECRYPT_DATA, reason)
+}
+
 /// Writing is over: the reason was given when that began.
 pub(super) fn read_only(reason: &str) -> DriveError {
     let sense = Sense::new(SenseKey::DATA_PROTECT, AdditionalSense::WRITE_PROTECTED);

@@ -16,7 +16,7 @@ use crate::seal::chain::Before;
 use crate::seal::opener::CipherCache;
 use crate::seal::{LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, SessionId, Suite, VolumeLabel};
 use crate::volume::identity::{GENERATION_OBJECT, RawObject, SealedBeginning, classify};
-use crate::volume::keys::{CartridgeSeen, KeyRights, KnownEnd};
+use crate::volume::keys::{CartridgeSeen, KnownEnd};
 use crate::volume::{
     Access, AccessLatch, BeginningOfPartition, HIDDEN_OBJECTS, KeyRefusal, KeyRefusalKind, KeySource, PartitionState,
 };
@@ -84,6 +84,8 @@ pub struct UnitStatus {
     pub access: Option<Access>,
     /// Acknowledged objects that no synchronising command has covered.
     pub unsynchronised_objects: u64,
+    /// Why records cannot be written behind those that stand there, where a write from the beginning can.
+    pub not_sealing: Option<String>,
     /// A deferred error or an unclean stop: writes fail until the host rewinds or locates, for this reason.
     pub write_blocked: Option<String>,
     /// Entries and bytes in the window.
@@ -117,6 +119,8 @@ pub(super) struct Loaded {
     /// Asked for once: a question to the drive for each record would wait for the record before it to be written.
     pub(super) limits: BlockLimits,
     pub(super) latch: AccessLatch,
+    /// Why a key of the volume ended while it was loaded: nothing is read or written any more.
+    pub(super) ended: Option<String>,
     /// Partitions that were identified so far.
     pub(super) partitions: Vec<Option<PartitionState>>,
     pub(super) current: u8,
@@ -222,6 +226,7 @@ impl SealedTape {
             filemarks: placed.and_then(|state| state.chain().filemarks()),
             at_end_of_data: placed.is_some_and(PartitionState::is_at_end_of_data),
             access: loaded.map(|loaded| loaded.latch.access()),
+            not_sealing: state.and_then(|state| state.generation()?.not_sealing().map(str::to_owned)),
             unsynchronised_objects: self.unsynchronised_objects,
             write_blocked: self.write_blocked.as_ref().map(|error| error.message.clone()),
             window: self.pipeline.fill(),
@@ -302,6 +307,7 @@ impl SealedTape {
             limits,
             label_blocks: vec![None; usize::from(status.partitions)],
             latch: AccessLatch::default(),
+            ended: None,
             partitions: (0..status.partitions).map(|_| None).collect(),
             current: 0,
             writable: !status.write_protected && status.medium_type == MediumType::Data,
@@ -449,8 +455,8 @@ impl SealedTape {
         let Some(loaded) = self.loaded.as_mut() else { return };
         loaded.set_label(sealed.label, Box::new(sealed.label_block));
         match opened {
-            Ok((state, end, rights)) => {
-                if rights == KeyRights::OpenOnly {
+            Ok((state, end, may_write)) => {
+                if !may_write {
                     loaded.latch.never_write(format!(
                         "drive {}: volume {volume}: the key of this generation may open only",
                         self.name
@@ -477,7 +483,7 @@ impl SealedTape {
         &mut self,
         partition: u8,
         sealed: &SealedBeginning,
-    ) -> Result<(PartitionState, Option<KnownEnd>, KeyRights), KeyRefusal> {
+    ) -> Result<(PartitionState, Option<KnownEnd>, bool), KeyRefusal> {
         let SealedBeginning { label, label_block, generation, generation_block } = sealed;
         let loaded_volume = self.loaded.as_ref().and_then(|loaded| loaded.label.as_ref());
         if loaded_volume.is_some_and(|first| first.volume != label.volume) {
@@ -492,8 +498,8 @@ impl SealedTape {
         }
         self.keys.confirm_cartridge(label.volume)?;
         let end = loaded.content.as_ref().and_then(|content| content.end);
-        let rights = loaded.rights;
-        Ok((PartitionState::loaded(loaded, generation.key_id, generation.first_session_ordinal), end, rights))
+        let may_write = loaded.keys.sealing().is_some() || loaded.new_generation_allowed;
+        Ok((PartitionState::loaded(loaded, generation.key_id, generation.first_session_ordinal), end, may_write))
     }
 
     /// Compares the end of data with what the catalogue was told at the last synchronisation.
@@ -568,6 +574,7 @@ impl SealedTape {
     /// # Errors
     /// When acknowledged records cannot be written; the cartridge stays, once; asked again it goes.
     pub fn unload_medium(&mut self) -> Result<(), DriveError> {
+        self.notice_end();
         if self.loaded.is_some() {
             // `synchronise` may begin the blockade itself: what counts is whether the host was told before.
             let told = self.write_blocked.is_some();

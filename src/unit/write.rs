@@ -12,6 +12,7 @@ use super::sealed::{GENERATION_RECORD, SealedTape};
 use crate::pipeline::{PipelineFailure, SubmitError};
 use crate::seal::{GenerationRecord, PlainRecord, RecordKind, Refusal, SessionId, SessionSealer, VolumeKind};
 use crate::volume::keys::{NewGeneration, SessionOpening, SyncReport};
+use crate::volume::partition::Generation;
 use crate::volume::{Access, HIDDEN_OBJECTS, PartitionState, WritePlan};
 use sealtape_drivers::scsi::{AdditionalSense, Sense, SenseKey};
 
@@ -20,6 +21,7 @@ const IDLE: Duration = Duration::from_secs(1);
 
 impl SealedTape {
     pub(super) fn write_block(&mut self, block: &[u8]) -> Result<Warning, DriveError> {
+        self.notice_end();
         self.check_writable()?;
         if block.is_empty() {
             return Ok(Warning::None);
@@ -64,6 +66,7 @@ impl SealedTape {
     }
 
     pub(super) fn write_marks(&mut self, count: u32, immediate: bool) -> Result<Warning, DriveError> {
+        self.notice_end();
         if count == 0 {
             return self.synchronise();
         }
@@ -102,7 +105,14 @@ impl SealedTape {
         self.check_position()?;
         // Each round brings the plan further: confirm, then tell the catalogue.
         for _ in 0..3 {
-            match self.state().ok_or_else(|| refusals::locked("no generation is open"))?.plan_filemark() {
+            let state = self.state().ok_or_else(|| refusals::locked("no generation is open"))?;
+            let plan = state.plan_filemark();
+            if let Some(generation) = state.generation().filter(|generation| generation.keys.sealing().is_none())
+                && plan != Some(WritePlan::NewGeneration)
+            {
+                return Err(not_sealing(&self.name, generation));
+            }
+            match plan {
                 None | Some(WritePlan::Continue) => return Ok(()),
                 Some(WritePlan::NewGeneration) => self.write_new_generation()?,
                 Some(WritePlan::ConfirmBefore) => self.confirm_before()?,
@@ -218,6 +228,9 @@ impl SealedTape {
         if let Some(error) = &self.write_blocked {
             return Err(error.clone());
         }
+        if let Some(reason) = &loaded.ended {
+            return Err(refusals::key_ended(reason));
+        }
         match loaded.latch.access() {
             Access::ReadWrite => Ok(()),
             Access::ReadOnly(reason) | Access::None(reason) => Err(refusals::read_only(&reason)),
@@ -266,6 +279,9 @@ impl SealedTape {
         };
         let first_object = state.chain().object();
         let Some(generation) = state.generation() else { return Err(refusals::locked("no generation is open")) };
+        let Some(keys) = generation.keys.sealing() else {
+            return Err(not_sealing(&self.name, generation));
+        };
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| {
             DriveError::transport("the system gives no random numbers", std::io::Error::other(error))
@@ -284,7 +300,7 @@ impl SealedTape {
             let refusal = refusals::key_refused(&refusal);
             DriveError { message: format!("drive {}: {}; nothing was written", self.name, refusal.message), ..refusal }
         })?;
-        let sealer = SessionSealer::open(&generation.keys, RecordKind::TapeBlock, session, ordinal, first_object, link)
+        let sealer = SessionSealer::open(keys, RecordKind::TapeBlock, session, ordinal, first_object, link)
             .ok_or_else(|| refusals::refused(Refusal::UnknownSuite, Refusal::UnknownSuite.words()))?;
         state.begin_session(sealer, link);
         Ok(())
@@ -565,6 +581,15 @@ impl SealedTape {
             warning => warning,
         }
     }
+}
+
+/// The key opens only: nothing is written behind what it sealed.
+fn not_sealing(drive: &str, generation: &Generation) -> DriveError {
+    let reason = generation.not_sealing().unwrap_or("the key has ended");
+    refusals::read_only(&format!(
+        "drive {drive}: volume {}: {reason}; written from its beginning, the volume gets a new generation with a new key",
+        generation.scope().volume
+    ))
 }
 
 /// INFORMATION counts bytes of the sealed record, or blocks of another length than the host's: the host's own residue takes its place.

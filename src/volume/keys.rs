@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::session_map::SessionExtent;
 use crate::seal::{
-    Compression, GenerationKeys, GenerationRecord, GenerationScope, Header, Link, Refusal, SessionId, Stanza,
-    VolumeLabel,
+    Compression, GenerationKeys, GenerationRecord, GenerationScope, Header, Link, Refusal, ReleasedKeys, SessionId,
+    Stanza, VolumeLabel,
 };
 
 /// What the volume's pool asks for.
@@ -17,15 +17,6 @@ pub struct VolumePolicy {
     pub compression: Compression,
     /// Writes are accepted at the end of data only.
     pub append_only: bool,
-}
-
-/// What may be done with a released key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyRights {
-    /// Seal and open: the key is active.
-    SealAndOpen,
-    /// Open only: the key is deactivated, or was released without a catalogue.
-    OpenOnly,
 }
 
 /// What the catalogue knows of a generation's content.
@@ -71,10 +62,10 @@ impl KnownEnd {
 /// A generation that was released to this unit.
 #[derive(Debug)]
 pub struct LoadedGeneration {
-    /// Its keys.
-    pub keys: GenerationKeys,
-    /// What may be done with them.
-    pub rights: KeyRights,
+    /// Its keys, by the right they were released with.
+    pub keys: ReleasedKeys,
+    /// With a right to open alone: the key's period for sealing is over, and a new generation may be begun.
+    pub new_generation_allowed: bool,
     /// The pool's policy.
     pub policy: VolumePolicy,
     /// The catalogue calls the generation pending: it has to be activated before it is used.

@@ -5,7 +5,9 @@ use uuid::Uuid;
 use super::keys::{KnownEnd, LoadedGeneration, NewGeneration, VolumePolicy};
 use super::session_map::{SessionExtent, SessionMap};
 use crate::seal::chain::Before;
-use crate::seal::{Chain, GenerationKeys, GenerationScope, Header, Link, RecordMark, Refusal, SessionSealer};
+use crate::seal::{
+    Chain, GenerationScope, Header, Link, OpeningKeys, RecordMark, Refusal, ReleasedKeys, SessionSealer,
+};
 
 /// What has to happen before a write at the present place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +34,7 @@ pub enum WritePlan {
 /// The generation of a partition that is in use.
 pub struct Generation {
     /// Its keys.
-    pub keys: GenerationKeys,
+    pub keys: ReleasedKeys,
     /// The data key's name.
     pub key_id: Uuid,
     /// The pool's policy.
@@ -64,6 +66,14 @@ impl Generation {
         self.known_end = self.known_end.filter(|end| end.object <= object);
     }
 
+    /// Why nothing may be sealed with its key any more, or never could be.
+    pub fn not_sealing(&self) -> Option<&str> {
+        match self.keys.sealing() {
+            Some(_) => None,
+            None => Some(self.keys.end_switch().sealing_ended().unwrap_or("the key was released for opening alone")),
+        }
+    }
+
     /// Whether nothing was ever written into it.
     pub fn is_unused(&self) -> bool {
         self.sessions.as_ref().is_some_and(SessionMap::is_empty)
@@ -93,8 +103,13 @@ impl PartitionState {
     /// A partition whose generation was just written.
     pub fn new_generation(new: NewGeneration) -> Self {
         let sessions = Some(SessionMap::default());
-        let generation =
-            Generation { keys: new.keys, key_id: new.key_id, policy: new.policy, known_end: None, sessions };
+        let generation = Generation {
+            keys: ReleasedKeys::Seals(new.keys),
+            key_id: new.key_id,
+            policy: new.policy,
+            known_end: None,
+            sessions,
+        };
         let mut state = Self::at_beginning(Some(generation), new.first_session_ordinal);
         state.at_end_of_data = true;
         state

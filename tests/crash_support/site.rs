@@ -186,6 +186,11 @@ impl Site {
         log("keyd.log") + &log("data.log")
     }
 
+    /// The data path's process.
+    pub(crate) fn data_pid(&self) -> i32 {
+        self.data.as_ref().unwrap().id() as i32
+    }
+
     /// SIGKILL, as a crash or the loss of power would end it.
     pub(crate) fn kill_data(&mut self) {
         kill_child(self.data.take());

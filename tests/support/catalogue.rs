@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use sealtape::seal::{Compression, GenerationKeys, GenerationRecord, GenerationScope, Stanza, Suite, VolumeLabel};
-use sealtape::volume::keys::{CatalogueContent, KeyRights, KnownEnd, VolumeToLabel};
+use sealtape::seal::{
+    Compression, GenerationKeys, GenerationRecord, GenerationScope, ReleasedKeys, Stanza, Suite, VolumeLabel,
+};
+use sealtape::volume::keys::{CatalogueContent, KnownEnd, VolumeToLabel};
 use sealtape::volume::{
     KeyRefusal, KeyRefusalKind, KeySource, LoadedGeneration, NewGeneration, SessionExtent, SessionOpening, SyncReport,
     VolumePolicy,
@@ -160,8 +162,8 @@ impl KeySource for Catalogue {
                 return Err(unknown());
             }
             Ok(LoadedGeneration {
-                keys: GenerationKeys::new(key(&generation.key), scope),
-                rights: KeyRights::SealAndOpen,
+                keys: ReleasedKeys::Seals(GenerationKeys::new(key(&generation.key), scope)),
+                new_generation_allowed: true,
                 policy,
                 pending: !generation.active,
                 content: Some(CatalogueContent { sessions: generation.sessions.clone(), end: generation.end }),

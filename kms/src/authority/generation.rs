@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::keys::Terms;
+use super::keys::{Terms, rescued_until};
 use super::lease::lease;
 use super::{Authority, check_name, close_intent, open_intent, wrap_aad};
 use crate::catalogue::{Actor, Change, Entry, GenerationRow, KekRow, KeyLifeRow, LogState, PoolRow, VolumeRow};
@@ -391,18 +391,26 @@ pub(super) fn releasable(
         }
     }
     let words = || Ok::<_, Refusal>(VolumeRow::find(sql, at.volume)?.words());
-    let Some(mut rights) = row.key_state.rights() else {
+    let rescued = match row.key_state {
+        KeyState::Compromised => rescued_until(sql, log, now, at.volume)?,
+        _ => None,
+    };
+    let Some(mut rights) = row.key_state.rights().or(rescued.as_ref().map(|_| Rights::OpenOnly)) else {
         let (state, mend) = match row.key_state {
             KeyState::Compromised => (
                 "is compromised",
-                "its data is restored from another copy and written anew; sealtape key list --compromised says what",
+                "its data is restored from another copy and written anew (sealtape key list --compromised); two custodians may let it be read once more: sealtape key rescue",
             ),
             _ => ("is destroyed", "what it sealed is gone; the medium can be labelled again"),
         };
         let what = format!("the key {} of {} {state}", at.key_id, words()?);
         return Err(Refusal::new(RefusalCode::KeyEnded, what, mend));
     };
-    let life = KeyLifeRow::confirmed(sql, log, at.key_id, row.created_leaf)?;
+    let mut life = KeyLifeRow::confirmed(sql, log, at.key_id, row.created_leaf)?;
+    if let Some(until) = rescued {
+        let sooner = |own: String| own.min(until.clone());
+        life.open_until = Some(life.open_until.take().map_or(until.clone(), sooner));
+    }
     if let Some(until) = life.open_until.as_deref().filter(|until| now >= *until) {
         let what = format!("the key {} of {} was to be opened with until {until}; that is past", at.key_id, words()?);
         let mend = "two custodians may extend its period: sealtape key extend";

@@ -293,6 +293,7 @@ impl Authority {
         self.refresh_health();
         let tokens = self.token_views()?;
         let token_error = tokens.iter().find(|t| t.first).and_then(|t| t.error.clone());
+        let key_life = self.key_life_summary()?;
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -311,6 +312,7 @@ impl Authority {
             scrub: self.scrub_view(),
             anchoring,
             tokens,
+            key_life,
         })
     }
 

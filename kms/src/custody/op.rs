@@ -58,6 +58,8 @@ pub const KEY_RENEW: &str = "key.renew";
 pub const KEY_COMPROMISE: &str = "key.compromise";
 /// The periods of a data key are extended.
 pub const KEY_EXTEND: &str = "key.extend";
+/// Two custodians let a volume whose key is compromised be read for a while.
+pub const VOLUME_RESCUE: &str = "volume.rescue";
 /// A pool's policy is changed; the digest is that of the policy.
 pub const POOL_SET: &str = "pool.set";
 /// A medium key-encryption key is given a pool and an epoch.

@@ -11,7 +11,7 @@ use super::destruction::{DestructionReply, DestructionRequest};
 use super::dual::{DualReply, DualRequest};
 use super::exchange::{ExchangeReply, ExchangeRequest};
 use super::hsm::{HsmReply, HsmRequest};
-use super::keys::{KeysReply, KeysRequest};
+use super::keys::{KeyLifeSummary, KeysReply, KeysRequest};
 use super::recovery::{RecoveryReply, RecoveryRequest};
 use super::refusal::Refusal;
 use super::types::{CheckpointView, PoolPolicy, VolumePage, VolumeQuery, VolumeState, VolumeView};
@@ -171,6 +171,9 @@ pub struct Status {
     /// All tokens.
     #[serde(default)]
     pub tokens: Vec<super::hsm::TokenView>,
+    /// Ends of keys that come near.
+    #[serde(default)]
+    pub key_life: KeyLifeSummary,
 }
 
 /// A reply on the control socket.

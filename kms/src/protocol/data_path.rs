@@ -184,7 +184,9 @@ impl DataPathRequest {
             | Self::Release { unit, .. }
             | Self::Incident { unit, .. }
             | Self::Renew { unit, .. } => Some(unit),
-            Self::Watch { .. } | Self::CreateStream { .. } | Self::LoadStream { .. } | Self::FinishStream { .. } => None,
+            Self::Watch { .. } | Self::CreateStream { .. } | Self::LoadStream { .. } | Self::FinishStream { .. } => {
+                None
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::dual::RequestView;
 use super::types::{GenerationRef, GenerationState, KeyState, PoolPolicy, Rights, VolumeState};
 
 /// A request on the control socket.
@@ -30,6 +31,29 @@ pub enum KeysRequest {
         /// The policy as a whole.
         policy: PoolPolicy,
     },
+    /// Asks custodians to let the keys of volumes open for longer.
+    Extend {
+        /// Labels or UUIDs.
+        volumes: Vec<String>,
+        /// Until when (RFC 3339, UTC, with milliseconds).
+        open_until: String,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Asks custodians to let a volume whose key is compromised be read for a while.
+    Rescue {
+        /// Label or UUID.
+        volume: String,
+        /// For how many hours.
+        hours: u32,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Carries out one of these, when it is approved.
+    CarryOut {
+        /// The request.
+        request: Uuid,
+    },
     /// A data key, all keys of a volume, or all keys under a key-encryption key are compromised, or feared to be: they are released no
     /// more, and what was released is ended. There is no way back.
     Compromise {
@@ -46,7 +70,11 @@ impl KeysRequest {
     pub fn only_asks(&self) -> bool {
         match self {
             Self::List { .. } | Self::ListKeks | Self::ShowPool { .. } => true,
-            Self::SetPool { .. } | Self::Compromise { .. } => false,
+            Self::SetPool { .. }
+            | Self::Extend { .. }
+            | Self::Rescue { .. }
+            | Self::CarryOut { .. }
+            | Self::Compromise { .. } => false,
         }
     }
 }
@@ -83,6 +111,13 @@ pub enum KeysReply {
     Keks(Vec<KekView>),
     /// To `ShowPool`.
     Pool(PoolPolicy),
+    /// To `Extend` and `Rescue`: what custodians have to approve.
+    Request(Box<RequestView>),
+    /// To `CarryOut`.
+    CarriedOut {
+        /// The custody entry with the approvals.
+        entry: u64,
+    },
     /// To `Compromise`.
     Compromised(CompromiseReport),
     /// Done; there is nothing to tell.

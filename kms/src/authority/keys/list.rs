@@ -8,13 +8,15 @@ use super::super::admin::by_name;
 use crate::catalogue::{from_db, named, uuid};
 use crate::fault::internal;
 use crate::protocol::{
-    CompromiseView, GenerationRef, KekView, KeyFilter, KeyLifeSummary, KeyState, DataKeyView, Refusal, Rights,
+    CompromiseView, DataKeyView, GenerationRef, KekView, KeyFilter, KeyLifeSummary, KeyState, Refusal, Rights,
 };
 use crate::time;
 
 /// How many days ahead ends of periods are told without being asked.
 pub(in crate::authority) const NOTICE_DAYS: u32 = 30;
 const MOST_KEYS: u32 = 5000;
+/// Keys that the journal is told by name each day.
+const MOST_TOLD: u32 = 20;
 
 const KEYS: &str =
     "SELECT g.key_id, g.volume, g.partition, g.generation, v.label, v.barcode, p.name, v.state, v.written, g.state,
@@ -140,6 +142,35 @@ impl Authority {
             });
         }
         Ok(keks)
+    }
+
+    /// Tells the journal which keys come to the end of a period within the next month, or have.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn tell_of_key_ends(&self) -> Result<(), Refusal> {
+        let summary = self.key_life_summary()?;
+        let ends = summary.sealing_ends + summary.opening_ends + summary.expired;
+        if ends > 0 {
+            tracing::warn!(
+                sealing_ends = summary.sealing_ends,
+                opening_ends = summary.opening_ends,
+                expired = summary.expired,
+                "keys come to the end of a period within {NOTICE_DAYS} days: sealtape key list --expiring {NOTICE_DAYS}"
+            );
+            for key in self.list_keys(&KeyFilter::Expiring { days: NOTICE_DAYS }, None, MOST_TOLD)? {
+                let until = |until: Option<String>| until.unwrap_or_else(|| "no limit".into());
+                let (seals, opens) = (until(key.seal_until), until(key.open_until));
+                tracing::warn!(volume = %key.at.volume, key = %key.at.key_id, label = ?key.label, %seals, %opens, "a key's periods");
+            }
+        }
+        if summary.compromised_volumes > 0 {
+            tracing::warn!(
+                volumes = summary.compromised_volumes,
+                "volumes with compromised keys have to be written anew: sealtape key list --compromised"
+            );
+        }
+        Ok(())
     }
 
     /// What ends within the next month, and what has ended.

@@ -1,6 +1,7 @@
 //! The life of keys: states, periods, key-encryption keys, compromise.
 
 mod compromise;
+mod dual;
 mod epoch;
 mod list;
 mod pool;
@@ -12,6 +13,7 @@ use super::lease::Watchers;
 use crate::catalogue::Actor;
 use crate::protocol::{KeysReply, KeysRequest, Refusal};
 
+pub(super) use dual::rescued_until;
 pub(super) use epoch::{Terms, assign_first};
 pub(super) use list::held_by;
 pub(super) use pool::{check_policy, life_text};
@@ -39,6 +41,13 @@ impl Authority {
                 self.set_pool(actor, &policy)?;
                 KeysReply::Done
             }
+            Q::Extend { volumes, open_until, reason } => {
+                KeysReply::Request(Box::new(self.request_extension(actor, &volumes, &open_until, reason.as_deref())?))
+            }
+            Q::Rescue { volume, hours, reason } => {
+                KeysReply::Request(Box::new(self.request_rescue(actor, &volume, hours, reason.as_deref())?))
+            }
+            Q::CarryOut { request } => KeysReply::CarriedOut { entry: self.carry_out_key_request(actor, request)? },
             Q::Compromise { target, reason } => KeysReply::Compromised(self.compromise(actor, &target, &reason)?),
         })
     }

@@ -56,6 +56,18 @@ impl Authority {
         Ok(PoolRow::named(self.lock().sql(), pool)?.policy)
     }
 
+    /// Whether the policy was changed since the pool was made.
+    ///
+    /// # Errors
+    /// When there is no pool of that name, or the catalogue was changed.
+    pub fn policy_was_changed(&self, pool: &str) -> Result<bool, Refusal> {
+        let catalogue = self.lock();
+        let row = PoolRow::named(catalogue.sql(), pool)?;
+        row.confirm(catalogue.sql(), catalogue.log())?;
+        let entry = row.policy_leaf.map(|leaf| catalogue.log().proven_leaf(catalogue.sql(), leaf)).transpose()?;
+        Ok(entry.is_some_and(|entry| entry.op == op::POOL_SET))
+    }
+
     /// Changes a pool's policy. Generations that stand keep suite, compression, copy on the medium and periods that they were made
     /// with; the longest release holds from the next release or renewal on.
     ///

@@ -58,3 +58,11 @@ CREATE TABLE compromised_keys (
     key_id TEXT PRIMARY KEY REFERENCES generations (key_id),
     leaf INTEGER NOT NULL REFERENCES compromises (leaf)
 ) STRICT, WITHOUT ROWID;
+
+-- Volumes with compromised keys that two custodians let be read for a while. `leaf` has the digest of volume and time.
+CREATE TABLE rescues (
+    leaf INTEGER PRIMARY KEY,
+    volume TEXT NOT NULL REFERENCES volumes (id),
+    until TEXT NOT NULL
+) STRICT;
+CREATE INDEX rescues_of_volume ON rescues (volume, until);
