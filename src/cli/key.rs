@@ -50,6 +50,8 @@ pub(super) enum Key {
         /// The request
         request: uuid::Uuid,
     },
+    #[command(flatten)]
+    Destroy(super::destroy::KeyWork),
 }
 
 /// List data keys.
@@ -87,6 +89,7 @@ impl Key {
         let keyd = ControlClient::new(home.keyd_socket(), CALL_TIMEOUT);
         match self {
             Self::List(list) => list.run(&keyd, output),
+            Self::Destroy(command) => command.run(home, output),
             Self::Compromise(compromise) => compromise.run(&keyd, output),
             Self::Extend { volumes, until, reason } => {
                 let open_until = if until.len() == 10 { format!("{until}T23:59:59.999Z") } else { until };

@@ -119,9 +119,6 @@ enum Command {
     /// Export, verify and read the custody log
     #[command(subcommand)]
     Audit(audit::Audit),
-    /// Replace the catalogue's key-encryption key, destroy keys
-    #[command(subcommand)]
-    Key(destroy::KeyWork),
     /// List, show and verify certificates of destruction
     #[command(subcommand)]
     Certificate(destroy::Certificate),
@@ -175,7 +172,6 @@ impl Command {
             Self::Library(command) => command.run(&global.home()?, output),
             Self::Hsm(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
-            Self::Key(command) => command.run(&global.home()?, output),
             Self::Custodian(command) => command.run(&global.home()?, output),
             Self::Role(command) => command.run(&global.home()?, output),
             Self::Approval(command) => command.run(|| global.home(), output),
