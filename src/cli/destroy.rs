@@ -238,7 +238,7 @@ fn carry_out(keyd: &ControlClient, request: Uuid, output: &Output) -> Result<(),
         view = batch(keyd, DestructionRequest::Show { id: request })?;
     }
     drop(bar);
-    output.value(&view, |view| summary(view))?;
+    output.value(&view, summary)?;
     output.note(&format!("the certificate: sealtape certificate show {}", view.batch));
     Ok(())
 }

@@ -89,6 +89,7 @@ impl Key {
         let keyd = ControlClient::new(home.keyd_socket(), CALL_TIMEOUT);
         match self {
             Self::List(list) => list.run(&keyd, output),
+            Self::Destroy(command) => command.run(home, output),
             Self::Compromise(compromise) => compromise.run(&keyd, output),
             Self::Destroy(command) => command.run(home, output),
             Self::Extend { volumes, until, reason } => {
