@@ -16,7 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sealtape", &["sealtape-drivers", "sealtape-kms"]),
     ("sealtape-drivers", &[]),
     // For its tests only.
-    ("sealtape-kms", &["sealtape-pkcs11-shim"]),
+    ("sealtape-kms", &["sealtape-lab-witness", "sealtape-pkcs11-shim"]),
+    ("sealtape-lab-witness", &["sealtape-kms"]),
     ("sealtape-pkcs11-shim", &[]),
     ("sealtape-hwtest", &["sealtape", "sealtape-drivers", "sealtape-kms", "sealtape-uml-xstate"]),
     ("sealtape-uml-xstate", &[]),

@@ -57,7 +57,7 @@ fn every_key_is_described() {
     let page = page();
     // A key that is not known makes the parser list those that it knows.
     let home = sealtape::service::home::Home::find(Some(Path::new("/srv/t"))).unwrap();
-    for table in ["[keyd]", "[data_path]", "[[drive]]", "[pool.x]"] {
+    for table in ["[keyd]", "[keyd.anchoring]", "[[keyd.anchor]]", "[data_path]", "[[drive]]", "[pool.x]"] {
         let mut text = "[keyd]\nmodule = \"m\"\ntoken = \"pkcs11:token=t\"\npin = \"prompt\"\n".to_owned();
         text = match table {
             "[keyd]" => text + "nonsense = 1\n",

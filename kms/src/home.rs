@@ -20,7 +20,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::authority::{Actor, Authority};
-use crate::catalogue::{Catalogue, Entry, meta, name, set_meta};
+use crate::catalogue::{Catalogue, Entry, insert_tenant, meta, name, set_meta};
 use crate::custody::{VerifierKey, op};
 use crate::fault::internal;
 use crate::pkcs11::{
@@ -363,7 +363,7 @@ pub fn init_home_signed(
     Ok(InitReport { token_uri: uri.to_string(), log_key: log_key.to_string(), checkpoint })
 }
 
-fn log_key(origin: &str, algorithm: SignAlgorithm, public: &[u8]) -> Result<VerifierKey, Refusal> {
+pub(crate) fn log_key(origin: &str, algorithm: SignAlgorithm, public: &[u8]) -> Result<VerifierKey, Refusal> {
     match algorithm {
         SignAlgorithm::Ed25519 => {
             let public = public.try_into().map_err(|_| internal("a public key of a wrong length"))?;
@@ -419,8 +419,7 @@ impl Authority {
         let actor = Actor::User(nix::unistd::getuid().as_raw());
         self.lock().change(|c| {
             c.record(Entry::done(actor, op::LOG_OPEN).reason(origin))?;
-            c.sql.execute("INSERT INTO tenants (id, name) VALUES (?1, 'default')", [DEFAULT_TENANT])?;
-            Ok(())
+            insert_tenant(&c.sql, Some(DEFAULT_TENANT), "default").map(|_| ())
         })?;
         let kek = self.make_kek(actor, KekPurpose::Catalogue, "sealtape catalogue default")?;
         self.lock().change(|c| kek.keep(c, actor))?;

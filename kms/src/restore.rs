@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use crate::authority::{Actor, Authority, AuthorityOptions, DEFAULT_TENANT};
 use crate::backup::{copy_database, read_head};
-use crate::catalogue::{Catalogue, Entry, KekRow, export_lines, meta, named, set_meta};
-use crate::custody::{ExportHeader, FORMAT, VerifierKey, op, verify_export};
+use crate::catalogue::{Catalogue, Entry, KekRow, full_lines, meta, named, set_meta};
+use crate::custody::{ExportHeader, FORMAT, Scope, VerifierKey, op, verify_export};
 use crate::fault::internal;
 use crate::hex::Hex;
 use crate::home::Home;
@@ -215,6 +215,17 @@ fn begin(
             "take another backup, and tell the auditor",
         ));
     }
+    let changed: i64 = sql.query_row("SELECT count(*) FROM log_keys", [], |r| r.get(0))?;
+    if changed > 0 {
+        return Err(Refusal::new(
+            RefusalCode::BadRequest,
+            format!(
+                "the signing key of {} was changed since it began: this version cannot go on with such a log",
+                old_key.name()
+            ),
+            "restore tapes with sealtape restore meanwhile, and ask for help with this backup",
+        ));
+    }
     match token {
         RestoreToken::External { module, uri } => {
             set_meta(&sql, "token", "external")?;
@@ -293,14 +304,24 @@ fn check_signing(sql: &Connection, token: &Token, old_key: &VerifierKey, backup:
 fn export_former(home: &Home, sql: &Connection, key: &VerifierKey, size: u64) -> Result<PathBuf, Refusal> {
     let name = key.name().rsplit('/').next().unwrap_or_default().to_owned();
     let path = home.dir().join(format!("custody-{name}.jsonl"));
-    let header = ExportHeader { format: FORMAT.into(), key: key.to_string(), origin: key.name().to_owned(), size };
+    let header = ExportHeader {
+        filter: None,
+        format: FORMAT.into(),
+        keys: vec![key.to_string()],
+        origin: key.name().to_owned(),
+        scope: Scope::Full,
+        size,
+        tenant: None,
+    };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed(&path))?;
     let mut write = |text: &str| file.write_all(text.as_bytes()).map_err(failed(&path));
     write(&format!("{}\n", serde_json::to_string(&header).map_err(|e| internal(e.to_string()))?))?;
     let mut first = 0;
     while first < size {
         let last = size.min(first + 500);
-        write(&export_lines(sql, first, last)?)?;
+        for line in full_lines(sql, first, last)? {
+            write(&format!("{line}\n"))?;
+        }
         first = last;
     }
     file.sync_all().map_err(failed(&path))?;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `keys.sock` | the data path's users, the key authority's own | [`DataPathRequest`] but streams |
 //! | `stream.sock` | the above, root, members of the stream group | streams |
-//! | `keyd.sock` | root, the key authority's own user, members of the control group | [`ControlRequest`] |
+//! | `keyd.sock` | root, the key authority's own user, members of the control group, whoever has a role | [`ControlRequest`] |
 //!
 //! The sockets themselves are open to all users of the machine: the peer's identity decides, before anything it sends is read.
 //! Each connection is a thread; their number is bounded per socket and per peer, frames are bounded, and a frame once begun has to
@@ -27,11 +27,11 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 use serde::Serialize;
 
-use crate::authority::{Actor, Authority};
+use crate::authority::{Actor, Authority, ScrubPace};
 use crate::frame::{Deadline, MAX_CONTROL_REQUEST, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
 use crate::protocol::{
-    CONTROL_SOCKET, ControlReply, ControlRequest, DataPathReply, DataPathRequest, KEYS_SOCKET, Loaded, Refusal,
-    RefusalCode, STREAM_SOCKET,
+    AuditRequest, CONTROL_SOCKET, ControlReply, ControlRequest, DataPathReply, DataPathRequest, ExportOrder,
+    KEYS_SOCKET, Loaded, Refusal, RefusalCode, STREAM_SOCKET,
 };
 use crate::secret::DataKey;
 
@@ -39,6 +39,8 @@ use crate::secret::DataKey;
 const TICK: u16 = 200;
 /// How long a frame may take once it has begun, and a reply.
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
+/// How often the journal is told what is wrong with the anchors.
+const WARN_INTERVAL: Duration = Duration::from_secs(600);
 /// How long stopping waits for requests under way.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -62,6 +64,8 @@ pub struct ServerConfig {
     pub checkpoint_leaves: u64,
     /// and this long after a leaf at the latest.
     pub checkpoint_interval: Duration,
+    /// How often the whole catalogue is checked in the background, beginning at the start.
+    pub scrub_interval: Duration,
 }
 
 impl ServerConfig {
@@ -76,6 +80,7 @@ impl ServerConfig {
             max_connections: 64,
             checkpoint_leaves: 256,
             checkpoint_interval: Duration::from_secs(60),
+            scrub_interval: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -182,6 +187,7 @@ impl Drop for Place {
 /// A running server.
 pub struct Server {
     shared: Arc<Shared>,
+    scrub_stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -200,9 +206,14 @@ impl Server {
             let shared = Arc::clone(&shared);
             threads.push(spawn(door.name(), move || accept(&shared, door, &listener))?);
         }
+        let scrub_stop = Arc::new(AtomicBool::new(false));
         let housekeeping = Arc::clone(&shared);
         threads.push(spawn("checkpoints", move || keep_checkpoints(&housekeeping))?);
-        Ok(Self { shared, threads })
+        let background = Arc::clone(&shared);
+        threads.push(spawn("background", move || work_on(&background))?);
+        let scrubbing = (Arc::clone(&shared), Arc::clone(&scrub_stop));
+        threads.push(spawn("scrub", move || scrub(&scrubbing.0, &scrubbing.1))?);
+        Ok(Self { shared, scrub_stop, threads })
     }
 
     /// Stops: no new connections, requests under way are finished within a limit, then the last entry and checkpoint.
@@ -211,6 +222,7 @@ impl Server {
     /// When the last entry or checkpoint cannot be made.
     pub fn stop(self) -> Result<(), Refusal> {
         self.shared.stop.store(true, Ordering::Release);
+        self.scrub_stop.store(true, Ordering::Release);
         self.shared.authority.wake_watchers();
         for thread in self.threads {
             if thread.join().is_err() {
@@ -285,7 +297,8 @@ fn accept(shared: &Arc<Shared>, door: Door, listener: &UnixListener) {
                 continue;
             }
         };
-        if !door.admits(&shared.config, peer) {
+        let by_role = || door == Door::Control && shared.authority.has_role(peer.uid);
+        if !door.admits(&shared.config, peer) && !by_role() {
             shared.authority.turned_away(peer.uid, door.name());
             turn_away(&stream, door, RefusalCode::NotAllowed, format!("user {} may not use {}", peer.uid, door.name()));
             continue;
@@ -354,8 +367,8 @@ fn serve(place: &Place, stream: &UnixStream) -> io::Result<()> {
                         return Err(e);
                     }
                 };
-                if request == ControlRequest::AuditExport {
-                    export(authority, actor, stream)?;
+                if let ControlRequest::Audit { request: AuditRequest::Export { order } } = &request {
+                    export(authority, authority.authorise(actor, &request), order, stream)?;
                 } else {
                     let reply = control(authority, actor, request, secret).unwrap_or_else(ControlReply::Refused);
                     too_large(send(stream, &reply, None), |r| send(stream, &ControlReply::Refused(r), None))?;
@@ -473,10 +486,14 @@ fn control(
 ) -> Result<ControlReply, Refusal> {
     use ControlRequest as Q;
     let done = |()| ControlReply::Done;
-    authority.authorise(actor, &request)?;
+    let actor = authority.authorise(actor, &request)?;
     Ok(match request {
         Q::AuthorizeLabel(order) => ControlReply::Ticket(authority.authorize_label(actor, &order)?),
-        Q::ListVolumes => ControlReply::Volumes(authority.list_volumes()?),
+        Q::ListVolumes(query) => {
+            let (mut page, visible) = (authority.list_volumes(&query)?, authority.visible(actor));
+            page.volumes.retain(|v| visible(&v.pool));
+            ControlReply::Volumes(page)
+        }
         Q::ShowVolume { volume } => ControlReply::Volume(authority.show_volume(&volume)?),
         Q::SetVolumeState { volume, state, reason } => {
             done(authority.set_volume_state(actor, &volume, state, &reason)?)
@@ -484,11 +501,13 @@ fn control(
         Q::SetCartridge { volume, cartridge, reason } => {
             done(authority.set_cartridge(actor, &volume, &cartridge, &reason)?)
         }
-        Q::ListPools => ControlReply::Pools(authority.list_pools()?),
+        Q::ListPools => {
+            let (mut pools, visible) = (authority.list_pools()?, authority.visible(actor));
+            pools.retain(|p| visible(&p.name));
+            ControlReply::Pools(pools)
+        }
         Q::CreatePool { policy } => done(authority.create_pool(actor, &policy)?),
         Q::RestrictUnit { unit, pools } => done(authority.restrict_unit(actor, &unit, &pools)?),
-        Q::AuditExport => return Err(crate::fault::internal("served elsewhere")),
-        Q::AuditShow { first, count } => ControlReply::Leaves(authority.audit_show(first, count)?),
         Q::Checkpoint => ControlReply::Checkpoint(authority.checkpoint()?),
         Q::Status => ControlReply::Status(authority.status()?),
         Q::ClearPinLatch => done(authority.clear_pin_latch(actor)?),
@@ -503,28 +522,73 @@ fn control(
     })
 }
 
-fn export(authority: &Authority, actor: Actor, stream: &UnixStream) -> io::Result<()> {
+fn export(
+    authority: &Authority,
+    authorised: Result<Actor, Refusal>,
+    order: &ExportOrder,
+    stream: &UnixStream,
+) -> io::Result<()> {
     let refused = |refusal| send(stream, &ControlReply::Refused(refusal), None);
-    let plan = match authority.audit_plan(actor) {
-        Ok(plan) => plan,
+    let mut run = match authorised.and_then(|actor| authority.audit_begin(actor, order)) {
+        Ok(run) => run,
         Err(refusal) => return refused(refusal),
     };
-    send(stream, &ControlReply::ExportPart(plan.header.clone()), None)?;
-    for (first, last) in plan.ranges() {
-        match authority.audit_lines(first, last) {
-            Ok(lines) => send(stream, &ControlReply::ExportPart(lines), None)?,
+    loop {
+        match run.next_part(authority) {
+            Ok(Some(lines)) => send(stream, &ControlReply::ExportPart(lines), None)?,
+            Ok(None) => return send(stream, &ControlReply::Exported(run.checkpoint().clone()), None),
             Err(refusal) => return refused(refusal),
         }
     }
-    send(stream, &ControlReply::Exported(plan.checkpoint), None)
+}
+
+/// Checks the whole catalogue once after the start, and then every day.
+fn scrub(shared: &Shared, stop: &Arc<AtomicBool>) {
+    let mut due = Instant::now();
+    while !shared.stopping() {
+        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+        if Instant::now() < due {
+            continue;
+        }
+        if let Err(e) = shared.authority.scrub(ScrubPace::default(), stop) {
+            tracing::error!("the check of the whole catalogue: {e}");
+        }
+        due = Instant::now() + shared.config.scrub_interval;
+    }
+}
+
+/// Goes on with what takes its time, such as rewrapping keys, piece by piece.
+fn work_on(shared: &Shared) {
+    let pause = |ticks: u16| {
+        for _ in 0..ticks {
+            if !shared.stopping() {
+                std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+            }
+        }
+    };
+    while !shared.stopping() {
+        match shared.authority.work() {
+            Ok(true) => {}
+            Ok(false) => pause(1),
+            Err(e) => {
+                tracing::error!("work in the background is held up, and tried again: {e}");
+                pause(25);
+            }
+        }
+    }
 }
 
 /// Signs checkpoints: not one per leaf, since a signature in an HSM takes its time, but never long after one.
 fn keep_checkpoints(shared: &Shared) {
     let mut since: Option<Instant> = None;
     let mut not_before = Instant::now();
+    let mut warned = Instant::now();
     while !shared.stopping() {
         std::thread::sleep(Duration::from_millis(u64::from(TICK)));
+        if warned.elapsed() >= WARN_INTERVAL {
+            warned = Instant::now();
+            shared.authority.warn_of_anchors();
+        }
         let unsigned = shared.authority.unsigned_leaves();
         if unsigned == 0 {
             since = None;

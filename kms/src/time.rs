@@ -47,17 +47,7 @@ pub(crate) fn from_now(after: Duration) -> String {
 
 /// The time `after` from `at`; none if `at` is malformed.
 pub(crate) fn after(at: &str, after: Duration) -> Option<String> {
-    if !well_formed(at) {
-        return None;
-    }
-    let part = |from: usize, to: usize| at.get(from..to)?.parse::<u64>().ok();
-    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
-    // The inverse of `date` below (H. Hinnant's `days_from_civil`).
-    let y = year.checked_sub(u64::from(month <= 2))?;
-    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day.checked_sub(1)?;
-    let days = (y / 400 * 146_097 + (y % 400 * 365 + y % 400 / 4 - y % 400 / 100 + doy)).checked_sub(719_468)?;
-    let seconds = days * 86_400 + part(11, 13)? * 3600 + part(14, 16)? * 60 + part(17, 19)?;
-    Some(format(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(part(20, 23)?) + after))
+    Some(format(UNIX_EPOCH + Duration::from_millis(milliseconds(at)?) + after))
 }
 
 /// The time `before` now.

@@ -41,14 +41,8 @@ fn tape(control: &ControlClient, run: &std::path::Path, n: usize) -> GenerationR
     control.create_pool(PoolPolicy::standard(&pool)).unwrap();
     control.restrict_unit(&unit, vec![pool.clone()]).unwrap();
     let client = DataPathClient::new(run.join(KEYS_SOCKET), &unit, LIMIT);
-    let order = LabelOrder {
-        unit,
-        label: format!("T{n}"),
-        barcode: None,
-        pool: Some(pool),
-        partitions: 1,
-        relabel: false,
-    };
+    let order =
+        LabelOrder { unit, label: format!("T{n}"), barcode: None, pool: Some(pool), partitions: 1, relabel: false };
     let ticket = control.authorize_label(order).unwrap();
     let volume = client.create_volume(&ticket.ticket, None, &Cartridge::default()).unwrap();
     let (generation, _) = client.create_generation(volume.volume, 0, None).unwrap();
@@ -131,7 +125,8 @@ fn a_hundred_threads_and_four_units_at_once() {
     let created = count(told.iter().map(|t| &t.created).collect());
     assert_eq!(creations, created, "keys entered as made, and keys received");
     assert!(created.values().all(|count| *count == 1), "a generation was given twice");
-    let numbers: BTreeSet<(Uuid, u32)> = created.keys().map(|(_, volume, _, generation, _)| (*volume, *generation)).collect();
+    let numbers: BTreeSet<(Uuid, u32)> =
+        created.keys().map(|(_, volume, _, generation, _)| (*volume, *generation)).collect();
     assert_eq!(numbers.len(), created.len(), "a generation number was given twice");
     let ordinals: Vec<(Uuid, u32)> = told.iter().flat_map(|t| t.ordinals.iter().copied()).collect();
     assert_eq!(ordinals.iter().collect::<BTreeSet<_>>().len(), ordinals.len(), "a session ordinal was given twice");

@@ -76,7 +76,10 @@ fn work(n: usize, host: &Host, base: GenerationRef, told: &Mutex<Told>) -> Clien
                 *told.released.entry(handed(&unit, loaded.at)).or_default() += 1;
             }),
             2 | 3 => client.open_session(base, session(0)).map(|ordinal| {
-                assert!(told.lock().unwrap().ordinals.insert((base.volume, ordinal)), "ordinal {ordinal} was given twice");
+                assert!(
+                    told.lock().unwrap().ordinals.insert((base.volume, ordinal)),
+                    "ordinal {ordinal} was given twice"
+                );
             }),
             4 | 5 => create(&client, &unit, base.volume, told).map(drop),
             6 => label(&control, &client, &unit, told),
@@ -107,7 +110,14 @@ fn killed_at_random_moments_tree_catalogue_and_releases_agree() {
         let mut random = [0u8; 1];
         getrandom::fill(&mut random).unwrap();
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..8).map(|n| scope.spawn({ let (host, told) = (&host, &told); move || work(n, host, base, told) })).collect();
+            let workers: Vec<_> = (0..8)
+                .map(|n| {
+                    scope.spawn({
+                        let (host, told) = (&host, &told);
+                        move || work(n, host, base, told)
+                    })
+                })
+                .collect();
             std::thread::sleep(Duration::from_millis(10 + u64::from(random[0])));
             host.kill();
             for worker in workers {
@@ -151,10 +161,21 @@ fn killed_at_random_moments_tree_catalogue_and_releases_agree() {
     }
     let next = authority.open_session(support::install::ME, "drive0", base, &session(0)).unwrap();
     assert!(sessions.iter().all(|(volume, ordinal)| *volume != base.volume || *ordinal < next));
-    let counts = [told.released.values().sum::<u32>() as usize, told.created.len(), told.ordinals.len(), told.active.len(), told.pools.len()];
+    let counts = [
+        told.released.values().sum::<u32>() as usize,
+        told.created.len(),
+        told.ordinals.len(),
+        told.active.len(),
+        told.pools.len(),
+    ];
     assert!(counts.iter().all(|count| *count > 0), "the load did not reach everything: {counts:?}");
     eprintln!(
         "{rounds} kills in {took:?}: {} loads, {} keys, {} sessions, {} volumes, {} pools, {} leaves",
-        counts[0], counts[1], counts[2], counts[3], counts[4], books.leaves.len()
+        counts[0],
+        counts[1],
+        counts[2],
+        counts[3],
+        counts[4],
+        books.leaves.len()
     );
 }

@@ -135,7 +135,11 @@ impl Scene {
         for key in data_keys {
             // At its making each of its two copies is unwrapped once, to see that it is the same key.
             let wanted = released.get(&key).unwrap_or(&0) + 2 * created.get(&key).unwrap_or(&0);
-            assert_eq!(unwrapped.get(&key).copied().unwrap_or(0), wanted, "unwrappings of {key}, by the token and by the log");
+            assert_eq!(
+                unwrapped.get(&key).copied().unwrap_or(0),
+                wanted,
+                "unwrappings of {key}, by the token and by the log"
+            );
         }
         assert!(!unwrapped.is_empty());
     }
@@ -280,7 +284,8 @@ fn what_the_unit_may_not_have_is_refused_by_name() {
 }
 
 fn wild(rng: &mut TestRng, scene: &Scene, extra: &[GenerationRef]) -> DataPathRequest {
-    let known: Vec<GenerationRef> = [scene.mine].into_iter().chain(scene.forbidden()).chain(extra.iter().copied()).collect();
+    let known: Vec<GenerationRef> =
+        [scene.mine].into_iter().chain(scene.forbidden()).chain(extra.iter().copied()).collect();
     let one = |rng: &mut TestRng| known[rng.random_range(0..known.len())];
     let at = match rng.random_range(0..6) {
         0 => GenerationRef { key_id: one(rng).key_id, ..one(rng) },
@@ -305,7 +310,12 @@ fn wild(rng: &mut TestRng, scene: &Scene, extra: &[GenerationRef]) -> DataPathRe
     let number = |rng: &mut TestRng| if rng.random() { rng.random::<u64>() } else { rng.random_range(0..4) };
     match rng.random_range(0..20) {
         0..6 => DataPathRequest::Load { unit, at, cartridge },
-        6 | 7 => DataPathRequest::CreateGeneration { unit, volume, partition: at.partition, suite: Some(rng.random_range(0..5)) },
+        6 | 7 => DataPathRequest::CreateGeneration {
+            unit,
+            volume,
+            partition: at.partition,
+            suite: Some(rng.random_range(0..5)),
+        },
         8 => DataPathRequest::Lookup { unit, volume },
         9 => DataPathRequest::LoadStream { at },
         10 => DataPathRequest::CreateStream { pool: Some("secret".into()) },

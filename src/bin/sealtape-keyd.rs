@@ -83,6 +83,7 @@ fn open(config: &Config) -> anyhow::Result<Authority> {
         limits: Limits::default(),
         // The custody log can be read without the token; keys are refused until it is back.
         token_may_be_away: true,
+        anchoring: config.anchoring.clone(),
         ..AuthorityOptions::new(WorkerCommand::this_executable())
     };
     let authority = Authority::open(&State::new(config.keyd_state()), options)?;

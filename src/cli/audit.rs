@@ -13,6 +13,7 @@ use sealtape_kms::custody::{
 use sealtape_kms::protocol::CheckpointView;
 use serde_json::Value;
 
+use super::anchor::Anchor;
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::table::{fields, or_dash, printable};
@@ -40,6 +41,11 @@ pub(super) enum Audit {
         #[arg(long, value_name = "NUMBER")]
         first: Option<u64>,
     },
+    /// Show where the log is anchored, and how each anchor stands
+    Anchors,
+    /// Anchor the log now, or put an anchor right
+    #[command(subcommand)]
+    Anchor(Anchor),
     /// Print the public key that verifies exports; give it to the auditors on a way of its own
     Key,
 }
@@ -64,6 +70,8 @@ impl Audit {
             Self::Show { count, first } => {
                 keyd()?.audit_show(first, count)?.iter().try_for_each(|leaf| show(leaf, output))
             }
+            Self::Anchors => super::anchor::status(&keyd()?, output),
+            Self::Anchor(anchor) => anchor.run(&keyd()?, output),
             Self::Key => output.value(&keyd()?.status()?.log_key, String::clone),
         }
     }
@@ -118,7 +126,7 @@ impl Verify {
     }
 }
 
-fn read_key(file: &Path) -> Result<VerifierKey, Failure> {
+pub(super) fn read_key(file: &Path) -> Result<VerifierKey, Failure> {
     let failed = |e: std::io::Error| Failure::file("reading the key", file, &e);
     let open = File::open(file).map_err(failed)?;
     let text = std::io::read_to_string(std::io::Read::take(open, LONGEST_KEY)).map_err(failed)?;

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
-use sealtape_kms::protocol::Status;
+use sealtape_kms::protocol::{AnchoringView, Status};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -46,6 +46,16 @@ fn show(status: &Status) -> String {
         ("custody log", status.log_origin.clone()),
         ("entries", status.log_size.to_string()),
         ("checkpoint at", status.checkpoint_size.to_string()),
+        ("anchored", status.anchoring.as_ref().map(anchored).unwrap_or_default()),
         ("log key", status.log_key.clone()),
     ])
+}
+
+/// The anchors in a line; `audit anchors` tells more.
+fn anchored(view: &AnchoringView) -> String {
+    match (&view.refused, view.warnings.first()) {
+        (Some(refused), _) => format!("KEYS ARE REFUSED: {refused}"),
+        (None, Some(warning)) => format!("{} entries; {warning}", view.anchored_size),
+        (None, None) => format!("{} entries", view.anchored_size),
+    }
 }

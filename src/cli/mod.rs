@@ -5,8 +5,14 @@
 //! from the command line or the environment, and none is printed.
 
 pub mod amcrypt;
+mod anchor;
+mod approval;
 mod audit;
+mod catalogue;
+mod custodian;
+mod destroy;
 mod drive;
+mod exchange;
 pub mod failure;
 mod hsm;
 mod image;
@@ -17,8 +23,11 @@ mod output;
 mod pipe;
 mod pool;
 mod progress;
+mod recovery;
 mod restore;
+mod role;
 mod run;
+mod shares;
 mod table;
 mod volume;
 
@@ -92,15 +101,36 @@ enum Command {
     /// Look at pools
     #[command(subcommand)]
     Pool(pool::Pool),
+    /// Register the persons who approve what cannot be undone
+    #[command(subcommand)]
+    Custodian(custodian::Custodian),
+    /// Give roles, and take them back
+    #[command(subcommand)]
+    Role(role::Role),
+    /// Approve what cannot be undone
+    #[command(subcommand)]
+    Approval(approval::Approval),
     /// Seal standard input to standard output, under a key of its own
     Seal(pipe::Seal),
     /// Open a sealed stream: standard input to standard output
     Open(pipe::Open),
     /// Get files back from a cartridge, its image or a sealed stream, without services or catalogue
     Restore(restore::Restore),
+    /// The offline recovery key: make it, install it, drill
+    #[command(subcommand)]
+    Recovery(recovery::Recovery),
+    /// Give keys of volumes to a partner, and take theirs in
+    #[command(subcommand)]
+    Exchange(exchange::Exchange),
+    /// Back the catalogue up, and restore it with the token
+    #[command(subcommand)]
+    Catalogue(catalogue::Catalogue),
     /// Export, verify and read the custody log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// List, show and verify certificates of destruction
+    #[command(subcommand)]
+    Certificate(destroy::Certificate),
     /// Make and look into image files, the cartridges of file-backed drives
     #[command(subcommand)]
     Image(image::Image),
@@ -151,9 +181,16 @@ impl Command {
             Self::Library(command) => command.run(&global.home()?, output),
             Self::Hsm(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
+            Self::Custodian(command) => command.run(&global.home()?, output),
+            Self::Role(command) => command.run(&global.home()?, output),
+            Self::Approval(command) => command.run(|| global.home(), output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
+            Self::Recovery(command) => command.run(|| global.home(), output),
+            Self::Exchange(command) => command.run(&global.home()?, output),
+            Self::Catalogue(command) => command.run(|| global.home(), output),
             Self::Audit(command) => command.run(|| global.home(), output),
+            Self::Certificate(command) => command.run(|| global.home(), output),
             Self::Image(command) => command.run(output),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(output),

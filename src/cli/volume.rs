@@ -79,6 +79,8 @@ pub(super) enum Volume {
         #[arg(long)]
         reason: String,
     },
+    #[command(flatten)]
+    Destroy(super::destroy::VolumeWork),
 }
 
 /// Label the medium in a drive.
@@ -131,6 +133,7 @@ impl Volume {
         let data = || Client::connect(&home.data_socket());
         match self {
             Self::Label(label) => label.run(&keyd(), &mut data()?, output),
+            Self::Destroy(command) => command.run(home, output),
             Self::List { streams } => {
                 let mut volumes = keyd().list_volumes()?;
                 volumes.retain(|volume| streams || volume.kind == VolumeKind::Tape);

@@ -5,6 +5,7 @@
 //! read and written by its owner only (root or the service's own user), because it decides who gets keys.
 //! It holds no secret: the PIN stands elsewhere, see [`PinSource`].
 
+mod anchors;
 mod error;
 mod names;
 
@@ -16,12 +17,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
+use sealtape_kms::anchor::AnchoringPolicy;
 use sealtape_kms::protocol::{BarcodePattern, KeyLife, PoolPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::home::Home;
 use super::size::ByteSize;
+pub use anchors::{Anchor, AnchoringConfig};
 pub use error::ConfigError;
 pub use names::{DriveName, Group, NodeMode, PoolName, TokenUri, User};
 
@@ -45,6 +48,8 @@ pub struct Config {
     pub drives: Vec<DriveConfig>,
     /// Pools and their policy.
     pub pools: BTreeMap<PoolName, PoolConfig>,
+    /// Anchors of the custody log.
+    pub anchoring: AnchoringPolicy,
 }
 
 /// `[keyd]`: the key authority.
@@ -69,6 +74,12 @@ pub struct KeydConfig {
     /// Members of this group may seal and open streams (pipes, Amanda). Default: only the services' own users and root.
     #[serde(default)]
     pub stream_group: Option<Group>,
+    /// What depends on the anchors of the custody log.
+    #[serde(default)]
+    pub anchoring: AnchoringConfig,
+    /// The anchors.
+    #[serde(default, rename = "anchor")]
+    pub anchors: Vec<Spanned<Anchor>>,
 }
 
 /// Where the token's PIN comes from. Never from the command line, the environment, or this file.
@@ -426,7 +437,11 @@ impl Config {
             }
             pools.insert(name, pool.into_inner());
         }
-        Ok(Self { home, file, keyd: written.keyd, data_path, drives, pools })
+        let keyd = written.keyd;
+        let span = keyd.anchors.last().map_or(0..0, Spanned::span);
+        let anchors = keyd.anchors.iter().map(|anchor| anchor.as_ref().clone());
+        let anchoring = keyd.anchoring.policy(anchors).map_err(|what| refuse(span, what))?;
+        Ok(Self { home, file, keyd, data_path, drives, pools, anchoring })
     }
 
     /// The folder of the nodes.

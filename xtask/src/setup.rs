@@ -35,6 +35,7 @@ const TEST: &[Need] = &[
     Need { package: "libencode-locale-perl", shown_by: &["/usr/share/perl5/Encode/Locale.pm"] },
     Need { package: "bacula-sd", shown_by: &["btape"] },
     Need { package: "systemd", shown_by: &["systemd-analyze"] },
+    Need { package: "age", shown_by: &["age", "age-keygen"] },
     Need { package: "python3-venv", shown_by: &[PYTHON_WITH_PIP] },
 ];
 

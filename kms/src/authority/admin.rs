@@ -8,27 +8,12 @@ use super::{Authority, DEFAULT_TENANT, check_name};
 use crate::catalogue::{Actor, Change, Entry, PoolRow, VolumeRow, policy_digest};
 use crate::custody::op;
 use crate::fault::bad_request;
-use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode, VolumeState, VolumeSummary, VolumeView};
+use crate::protocol::{PoolPolicy, Refusal, RefusalCode, VolumePage, VolumeQuery, VolumeState, VolumeView};
 
-/// Leaves in one part of an export.
-const PART: u64 = 500;
-
-/// A begun export: its first line, and the checkpoint that closes it.
-#[derive(Debug, Clone)]
-pub struct AuditPlan {
-    /// The header line with its newline.
-    pub header: String,
-    /// The checkpoint over the whole range.
-    pub checkpoint: CheckpointView,
-}
-
-impl AuditPlan {
-    /// The parts to fetch with [`Authority::audit_lines`], in order.
-    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        let size = self.checkpoint.size;
-        (0..size.div_ceil(PART)).map(move |part| (part * PART, size.min((part + 1) * PART)))
-    }
-}
+/// Volumes in one answer,
+const MOST_VOLUMES: u32 = 1000;
+/// and looked at for one: a filter that fits hardly anything must not hold the catalogue for long.
+const LOOKED_AT: u32 = 5000;
 
 pub(super) fn by_name(sql: &rusqlite::Connection, name: &str) -> Result<VolumeRow, Refusal> {
     if let Ok(id) = name.parse::<Uuid>() {
@@ -42,15 +27,30 @@ pub(super) fn by_name(sql: &rusqlite::Connection, name: &str) -> Result<VolumeRo
 }
 
 impl Authority {
-    /// All volumes.
+    /// A page of the volumes that fit, oldest first.
     ///
     /// # Errors
     /// When the catalogue cannot be read.
-    pub fn list_volumes(&self) -> Result<Vec<VolumeSummary>, Refusal> {
+    pub fn list_volumes(&self, query: &VolumeQuery) -> Result<VolumePage, Refusal> {
         let catalogue = self.lock();
         let pools = PoolRow::all(catalogue.sql())?;
-        let summary = |v: VolumeRow| pools.iter().find(|p| p.id == v.pool).map(|p| v.summary(p));
-        Ok(VolumeRow::all(catalogue.sql())?.into_iter().filter_map(summary).collect())
+        let count = query.count.clamp(1, MOST_VOLUMES);
+        let mut page = VolumePage { volumes: Vec::new(), next: None };
+        let rows = VolumeRow::page(catalogue.sql(), query.after.as_ref(), LOOKED_AT)?;
+        let more = rows.len() == LOOKED_AT as usize;
+        for row in rows {
+            let at = (row.created.clone(), row.id);
+            if page.volumes.len() == count as usize {
+                return Ok(page);
+            }
+            let summary = pools.iter().find(|p| p.id == row.pool).map(|p| row.summary(p));
+            page.volumes.extend(summary.filter(|s| query.fits(s)));
+            page.next = Some(at);
+        }
+        if !more {
+            page.next = None;
+        }
+        Ok(page)
     }
 
     /// One volume by UUID, or by the label of an active one.

@@ -44,6 +44,14 @@ impl Authority {
         }
     }
 
+    /// A note over a text by the log's key, verified before anybody relies on it.
+    pub(super) fn signed_note(&self, text: &str) -> Result<String, Refusal> {
+        let signer = self.lock().log().signer.as_ref().clone();
+        let note = signer.key.note(text, &self.token().sign(signer.id, signer.algorithm, text.as_bytes())?);
+        signer.key.open_text(&note).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+        Ok(note)
+    }
+
     fn state_dir(&self) -> Result<PathBuf, Refusal> {
         let catalogue = self.lock();
         let path = catalogue.sql().path().map(Path::new).and_then(Path::parent);
@@ -87,17 +95,22 @@ impl Authority {
     ) -> Result<Head, Refusal> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(path))?;
         let source = self.state_dir()?.join("catalogue.db");
+        let signer = self.lock().log().signer.as_ref().clone();
         // A connection of its own: one snapshot, and nobody waits for it.
         let source = Connection::open_with_flags(source, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let mut copy = Connection::open(path)?;
-        rusqlite::backup::Backup::new(&source, &mut copy)?.run_to_completion(-1, std::time::Duration::ZERO, None)?;
+        rusqlite::backup::Backup::new(&source, &mut copy)?.run_to_completion(
+            i32::MAX,
+            std::time::Duration::ZERO,
+            None,
+        )?;
         drop(source);
         let mode: String = copy.query_row("PRAGMA journal_mode = DELETE", [], |r| r.get(0))?;
         let verdict: String = copy.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0))?;
         if verdict != "ok" || mode != "delete" {
             return Err(damaged(format!("the copy of the catalogue is damaged: {verdict}, {mode}")));
         }
-        let copy = Catalogue::open(copy, &self.log_key)?;
+        let copy = Catalogue::open(copy, signer.clone())?;
         let sql = copy.sql();
         let version = sql.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         let keks: Vec<String> = sql
@@ -113,8 +126,8 @@ impl Authority {
         let manifest = Manifest {
             format: FORMAT.into(),
             backup,
-            origin: self.log_key.name().to_owned(),
-            log_key: self.log_key.to_string(),
+            origin: signer.key.name().to_owned(),
+            log_key: signer.key.to_string(),
             checkpoint,
             catalogue_keks,
             token: self.token().uri().to_string(),
@@ -124,7 +137,7 @@ impl Authority {
             sha256,
         };
         let text = manifest.text();
-        let note = self.log_key.note(&text, &self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?);
+        let note = self.signed_note(&text)?;
         let head = Head { manifest, note };
         let (_, checkpoint) = head.verify(path)?;
         self.lock().change(|c| {

@@ -95,7 +95,7 @@ pub(super) fn plan(
         .optional()?;
     let (generation, first_ordinal) = next.ok_or_else(|| internal("a partition without a row"))?;
     let at = GenerationRef { volume: volume.id, partition, generation, key_id: Uuid::new_v4() };
-    let catalogue_kek = KekRow::of_tenant(&c.sql, pool.tenant)?;
+    let catalogue_kek = KekRow::of_tenant(&c.sql, pool.tenant)?.confirmed(&c.sql, c.log())?;
     let recovery = RecoveryKeyRow::active(&c.sql, c.log(), pool.tenant)?;
     let mut entry = Entry::new(actor, op::KEY_CREATE, Outcome::Intent).at(at);
     if let Some(unit) = unit {
@@ -156,6 +156,7 @@ impl Planned {
             wrapped: blobs.first().cloned().ok_or_else(|| internal("no wrapped key"))?,
             created: self.created.clone(),
             created_leaf,
+            wrapped_leaf: None,
         };
         row.insert(&c.sql)?;
         KeyLifeRow { leaf: created_leaf, ..self.life.clone() }.keep(&c.sql)?;

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Authority, DEFAULT_TENANT, canary_aad, close_intent, open_intent};
-use crate::catalogue::{Actor, Change, Entry, name, to_db};
+use crate::catalogue::{Actor, Change, Entry, kek_digest, name, to_db};
 use crate::custody::{Blob, Outcome, op};
 use crate::fault::internal;
 use crate::hex::Hex;
@@ -52,7 +52,7 @@ impl Authority {
         let in_token = self.token_by_id(token)?;
         let id = Uuid::new_v4();
         let intent = self.lock().change(|c| {
-            let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Intent).key(id).reason(label);
+            let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Intent).key(id).tenant(DEFAULT_TENANT).reason(label);
             open_intent(c, entry, op::KEK_CREATE, id, None)
         })?;
         let made = kek_in_token(&in_token, id, label).map_err(Refusal::from);
@@ -62,7 +62,8 @@ impl Authority {
             }
             Err(refusal) => {
                 self.lock().change(|c| {
-                    c.record(Entry::new(actor, op::KEK_CREATE, Outcome::Failed).key(id).reason(&refusal.what))?;
+                    let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Failed).key(id).tenant(DEFAULT_TENANT);
+                    c.record(entry.reason(&refusal.what))?;
                     close_intent(c, intent)
                 })?;
                 Err(refusal)
@@ -91,15 +92,26 @@ impl NewKek {
     /// Enters the outcome and the KEK.
     pub(crate) fn keep(&self, change: &mut Change<'_>, actor: Actor) -> Result<(), Refusal> {
         let canary = Blob { kek: self.id, sha256: Hex(Sha256::digest(&self.canary).into()) };
-        let leaf = change.record(Entry::done(actor, op::KEK_CREATE).key(self.id).blobs(vec![canary]))?;
-        close_intent(change, self.intent)?;
         let purpose = match self.purpose {
             KekPurpose::Catalogue => "catalogue",
             KekPurpose::Medium => "medium",
         };
+        // Catalogue KEKs follow one another; those of media stand side by side.
+        let epoch: i64 = match self.purpose {
+            KekPurpose::Catalogue => change.sql.query_row(
+                "SELECT coalesce(max(epoch), 0) + 1 FROM keks WHERE purpose = 'catalogue' AND tenant = ?1",
+                [DEFAULT_TENANT],
+                |r| r.get(0),
+            )?,
+            KekPurpose::Medium => 1,
+        };
+        let digest = kek_digest(self.id, purpose, DEFAULT_TENANT, epoch, self.mechanism, &self.canary_sha256)?;
+        let entry = Entry::done(actor, op::KEK_CREATE).key(self.id).tenant(DEFAULT_TENANT);
+        let leaf = change.record(entry.digest(digest).blobs(vec![canary]))?;
+        close_intent(change, self.intent)?;
         let written = change.sql.execute(
             "INSERT INTO keks (id, purpose, tenant, epoch, mechanism, state, canary, canary_sha256, created, created_leaf,
-             token) VALUES (?1, ?2, ?3, 1, ?4, 'active', ?5, ?6, ?7, ?8, ?9)",
+             token) VALUES (?1, ?2, ?3, ?10, ?4, 'active', ?5, ?6, ?7, ?8, ?9)",
             rusqlite::params![
                 self.id.to_string(),
                 purpose,
@@ -109,9 +121,22 @@ impl NewKek {
                 self.canary_sha256,
                 time::now(),
                 to_db(leaf)?,
-                (!self.token.is_nil()).then(|| self.token.to_string())
+                (!self.token.is_nil()).then(|| self.token.to_string()),
+                epoch
             ],
         )?;
         if written == 1 { Ok(()) } else { Err(internal("a key-encryption key was not kept")) }
+    }
+}
+
+impl NewKek {
+    /// The token that holds it.
+    pub(super) fn token(&self) -> Uuid {
+        self.token
+    }
+
+    /// The entry of the intent to make it.
+    pub(super) fn intent(&self) -> u64 {
+        self.intent
     }
 }

@@ -22,32 +22,32 @@ mod label;
 mod lease;
 mod limiter;
 mod recovery;
+mod rotate;
 mod session;
 mod stream;
 
-use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::catalogue::{Catalogue, Change, Entry, KekRow, export_lines, leaf_text, meta, named};
-use crate::custody::{ExportHeader, FORMAT, Outcome, VerifierKey, op};
+use crate::catalogue::{Catalogue, Change, Entry, KekRow, log_signer, meta};
+use crate::custody::{Outcome, VerifierKey, op};
 use crate::fault::{damaged, internal};
 use crate::hex::{Hex, HexBytes};
 use crate::home::Home;
-use crate::pkcs11::{SignAlgorithm, Token, WrapWith};
-use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, Status};
+use crate::pkcs11::{Token, WrapWith};
+use crate::protocol::{CheckpointView, GenerationRef, Refusal, RefusalCode, ScrubView, Status};
 
 pub use crate::catalogue::Actor;
 pub use crate::home::AuthorityOptions;
 pub use crate::time::Clock;
-pub use admin::AuditPlan;
-pub use dual::Changed;
 pub(crate) use admin::insert_pool;
-pub(crate) use kek::KekPurpose;
+pub use audit::{ExportRun, ScrubPace};
+pub use dual::Changed;
 use dual::Rights;
+pub(crate) use kek::KekPurpose;
 use limiter::RefusalLimiter;
 
 /// Bound to a wrapped data key where the mechanism can: the place that it belongs to.
@@ -74,8 +74,13 @@ pub struct Authority {
     catalogue: Arc<Mutex<Catalogue>>,
     tokens: hsm::Registry,
     limiter: Mutex<RefusalLimiter>,
-    log_key: VerifierKey,
-    signing: (Uuid, SignAlgorithm),
+    work: rotate::Work,
+    home: Home,
+    /// The key that signs the log now; its place in the catalogue's lock would be one lock too deep for some.
+    log_key: Mutex<VerifierKey>,
+    /// Held while the log's signing key is changed.
+    rotating: Mutex<()>,
+    scrub: Mutex<ScrubView>,
     /// Changed only with the catalogue locked, after the change is durable.
     rights: Mutex<Arc<Rights>>,
     life: keys::LifeState,
@@ -101,6 +106,7 @@ impl Authority {
         }
         let may_be_away = options.token_may_be_away;
         let authority = Self::assemble(home, options, connection, lock)?;
+        audit::custody_pub(home, &authority.log_keys())?;
         authority.close_interrupted()?;
         authority.adopt_policies()?;
         match authority.check_token() {
@@ -118,15 +124,12 @@ impl Authority {
         connection: rusqlite::Connection,
         lock: std::fs::File,
     ) -> Result<Self, Refusal> {
-        let log_key: VerifierKey =
-            meta(&connection, "log_key")?.parse().map_err(|e| damaged(format!("the log's key: {e}")))?;
-        let signing_id =
-            meta(&connection, "signing_key")?.parse().map_err(|_| damaged("the signing key's id is malformed"))?;
-        let algorithm = named(meta(&connection, "signing_algorithm")?)?;
+        let signer = log_signer(&connection)?;
+        let log_key = signer.key.clone();
         let clock = options.clock.clone();
         let policy = options.anchoring.clone();
         let token = Token::new(home.token_config(&connection, options)?);
-        let mut catalogue = Catalogue::open(connection, &log_key)?;
+        let mut catalogue = Catalogue::open(connection, signer)?;
         catalogue.set_clock(clock);
         let rights = Rights::load(catalogue.sql(), catalogue.log(), &crate::restore::origins(catalogue.sql(), &log_key)?)?;
         let catalogue = Arc::new(Mutex::new(catalogue));
@@ -135,8 +138,11 @@ impl Authority {
             catalogue,
             tokens: hsm::Registry::new(Uuid::nil(), token),
             limiter: Mutex::default(),
-            log_key,
-            signing: (signing_id, algorithm),
+            work: rotate::Work::default(),
+            home: home.clone(),
+            log_key: Mutex::new(log_key),
+            rotating: Mutex::default(),
+            scrub: Mutex::default(),
             rights: Mutex::new(Arc::new(rights)),
             life: keys::LifeState::default(),
             _lock: lock,
@@ -153,10 +159,10 @@ impl Authority {
         Arc::clone(&self.rights.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The public key that verifies checkpoints and exports.
+    /// The public key that verifies checkpoints and exports, the one that signs now.
     #[must_use]
-    pub fn log_key(&self) -> &VerifierKey {
-        &self.log_key
+    pub fn log_key(&self) -> VerifierKey {
+        self.log_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs `work`; a refusal is entered into the custody log, at a limited rate.
@@ -223,7 +229,7 @@ impl Authority {
         };
         for (leaf, key) in open {
             let intent = catalogue.log().proven_leaf(catalogue.sql(), crate::catalogue::from_db(leaf)?)?;
-            let name = [op::KEK_CREATE, op::KEY_CREATE].into_iter().find(|n| *n == intent.op);
+            let name = [op::KEK_CREATE, op::KEY_CREATE, op::LOG_KEY].into_iter().find(|n| *n == intent.op);
             let name = name.ok_or_else(|| damaged(format!("leaf {leaf} is no intent")))?;
             catalogue.change(|c| {
                 let mut entry =
@@ -231,7 +237,14 @@ impl Authority {
                 if let Some(volume) = intent.volume {
                     entry = entry.volume(volume);
                 }
-                c.record(entry.reason(format!("entry {leaf} has no outcome: the service stopped in between")))?;
+                if let Some((tenant, _)) = intent.tenant.and_then(|id| c.log().tenants.by_uuid(id)) {
+                    entry = entry.tenant(tenant);
+                }
+                let mut reason = format!("entry {leaf} has no outcome: the service stopped in between");
+                if name == op::LOG_KEY {
+                    reason = format!("{reason}; {}", audit::interrupted_rotation(crate::catalogue::uuid(&key)?));
+                }
+                c.record(entry.reason(reason))?;
                 close_intent(c, crate::catalogue::from_db(leaf)?)
             })?;
         }
@@ -240,7 +253,10 @@ impl Authority {
 
     /// Unwraps the canary of the tenant's KEK: the only way to know that a token works.
     fn check_token(&self) -> Result<(), Refusal> {
-        let kek = KekRow::of_tenant(self.lock().sql(), DEFAULT_TENANT)?;
+        let kek = {
+            let catalogue = self.lock();
+            KekRow::of_tenant(catalogue.sql(), DEFAULT_TENANT)?.confirmed(catalogue.sql(), catalogue.log())?
+        };
         self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
         self.check_canary(&kek)
     }
@@ -269,6 +285,7 @@ impl Authority {
     /// When the catalogue cannot be read.
     pub fn status(&self) -> Result<Status, Refusal> {
         let token_error = self.check_token().err();
+        let anchoring = self.anchored_at_all().then(|| self.anchoring()).transpose()?;
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -278,12 +295,14 @@ impl Authority {
             token_error,
             pin_latched: self.token().latch().is_set(),
             worker_starts: self.token().worker().0,
-            log_origin: self.log_key.name().to_owned(),
+            log_origin: log.signer.key.name().to_owned(),
             log_size: log.edge.size(),
             log_root: Hex(log.edge.root()),
             checkpoint_size: log.checkpoint_size,
             volumes: crate::catalogue::from_db(volumes)?,
-            log_key: self.log_key.to_string(),
+            log_key: log.signer.key.to_string(),
+            scrub: self.scrub_view(),
+            anchoring,
         })
     }
 
@@ -299,18 +318,18 @@ impl Authority {
     /// # Errors
     /// When the token cannot sign or the catalogue cannot be written.
     pub fn checkpoint(&self) -> Result<CheckpointView, Refusal> {
-        let checkpoint = self.lock().log().checkpoint(self.log_key.name());
+        let (checkpoint, signer) = self.lock().close_trees()?;
         let view = |note| CheckpointView { size: checkpoint.size, root: Hex(checkpoint.root), note };
         if let Some(note) = self.kept_checkpoint(checkpoint.size)? {
             self.publish(&checkpoint, &note);
             return Ok(view(note));
         }
         let text = checkpoint.to_text();
-        let signature = self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?;
-        let note = self.log_key.note(&text, &signature);
+        let signature = self.token().sign(signer.id, signer.algorithm, text.as_bytes())?;
+        let note = signer.key.note(&text, &signature);
         // What the token gave is verified before it is kept: a wrong key would make every later export worthless.
-        self.log_key.open(&note).map_err(|e| {
-            let what = format!("the token signed wrongly with key {}: {e}", self.signing.0);
+        signer.key.open(&note).map_err(|e| {
+            let what = format!("the token signed wrongly with key {}: {e}", signer.id);
             Refusal::new(RefusalCode::Token, what, "try again; if it repeats, look at the HSM and its module")
         })?;
         self.lock().keep_checkpoint(checkpoint.size, &note)?;
@@ -323,57 +342,6 @@ impl Authority {
         let catalogue = self.lock();
         let query = "SELECT note FROM custody_checkpoints WHERE size = ?1";
         Ok(catalogue.sql().query_row(query, [crate::catalogue::to_db(size)?], |r| r.get(0)).optional()?)
-    }
-
-    /// Begins an export: enters it, signs a checkpoint, and fixes the range.
-    ///
-    /// # Errors
-    /// When the log cannot be written or the checkpoint cannot be signed.
-    pub fn audit_plan(&self, actor: Actor) -> Result<AuditPlan, Refusal> {
-        self.lock().change(|c| c.record(Entry::done(actor, op::AUDIT_EXPORT)))?;
-        let checkpoint = self.checkpoint()?;
-        let header = ExportHeader {
-            format: FORMAT.into(),
-            key: self.log_key.to_string(),
-            origin: self.log_key.name().to_owned(),
-            size: checkpoint.size,
-        };
-        let header = serde_json::to_string(&header).map_err(|e| internal(e.to_string()))?;
-        Ok(AuditPlan { header: format!("{header}\n"), checkpoint })
-    }
-
-    /// Lines of the export for leaves `first..last`, each line ended by a newline, checkpoints in their places.
-    ///
-    /// # Errors
-    /// When the catalogue cannot be read.
-    pub fn audit_lines(&self, first: u64, last: u64) -> Result<String, Refusal> {
-        export_lines(self.lock().sql(), first, last)
-    }
-
-    /// Writes a full export.
-    ///
-    /// # Errors
-    /// As [`Authority::audit_plan`]; or what `to` returns, as an internal refusal naming it.
-    pub fn audit_export(&self, actor: Actor, to: &mut impl Write) -> Result<CheckpointView, Refusal> {
-        let plan = self.audit_plan(actor)?;
-        let output = |e: std::io::Error| internal(format!("cannot write the export: {e}"));
-        to.write_all(plan.header.as_bytes()).map_err(output)?;
-        for (first, last) in plan.ranges() {
-            to.write_all(self.audit_lines(first, last)?.as_bytes()).map_err(output)?;
-        }
-        Ok(plan.checkpoint)
-    }
-
-    /// Leaves from `first` (none: the last ones), at most `count`.
-    ///
-    /// # Errors
-    /// When the catalogue cannot be read.
-    pub fn audit_show(&self, first: Option<u64>, count: u32) -> Result<Vec<String>, Refusal> {
-        let catalogue = self.lock();
-        let size = catalogue.log().edge.size();
-        let count = u64::from(count.min(1000));
-        let first = first.unwrap_or_else(|| size.saturating_sub(count)).min(size);
-        (first..size.min(first.saturating_add(count))).map(|seq| leaf_text(catalogue.sql(), seq)).collect()
     }
 
     /// Enters the stop of the service and signs a last checkpoint; the token being away hinders only that.
@@ -418,8 +386,10 @@ fn check_name(what: &str, name: &str, most: usize) -> Result<(), Refusal> {
     if fine {
         return Ok(());
     }
+    // A peer may send what it likes: what is repeated of it has a limit.
+    let shown: String = name.chars().take(64).collect();
     Err(crate::fault::bad_request(
-        format!("{name:?} is no {what}"),
+        format!("{shown:?}{} is no {what}", if shown == name { "" } else { "..." }),
         format!("use 1 to {most} printable characters without spaces around them"),
     ))
 }

@@ -148,7 +148,7 @@ impl MediumKekRow {
                 row.kek
             )));
         }
-        KekRow::find(sql, row.kek).map(Some)
+        KekRow::find(sql, row.kek)?.confirmed(sql, log).map(Some)
     }
 }
 

@@ -3,13 +3,18 @@
 
 mod convert;
 mod copies;
+mod destruction;
 mod life;
 mod log;
 mod persons;
 mod rows;
 mod schema;
+mod scrub;
+mod search;
+mod tenants;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -18,12 +23,18 @@ use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
 pub(crate) use copies::Copy;
+pub(crate) use destruction::RotationRow;
 pub(crate) use life::{KeyLifeRow, MediumKekRow, policy_digest};
+pub(crate) use log::{LogSigner, LogState, consistency, leaf_text, log_signer, root_at};
 pub(crate) use persons::{ApprovalRow, RequestRow, RightsRow, dual_leaves};
-pub(crate) use log::{LogState, consistency, export_lines, leaf_text, root_at};
-pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
+pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow, kek_digest};
+pub(crate) use schema::check_database;
+pub(crate) use scrub::Scrub;
+pub(crate) use search::{checkpoint_line, full_lines, search, search_back, time_range};
+pub(crate) use tenants::{TenantId, insert_tenant};
 
-use crate::custody::{Approval, Blob, Leaf, MAX_LEAF, Outcome, VerifierKey};
+use crate::custody::tree::Hash;
+use crate::custody::{Approval, Blob, Checkpoint, KeyChange, Leaf, MAX_LEAF, Outcome, op};
 use crate::fault::{damaged, internal};
 use crate::hex::Hex;
 use crate::protocol::{GenerationRef, Refusal, Role};
@@ -77,6 +88,8 @@ pub(crate) struct Entry {
     outcome: Outcome,
     unit: Option<String>,
     volume: Option<Uuid>,
+    tenant: Option<TenantId>,
+    log_key: Option<KeyChange>,
     partition: Option<u8>,
     generation: Option<u32>,
     key: Option<Uuid>,
@@ -95,6 +108,8 @@ impl Entry {
             outcome,
             unit: None,
             volume: None,
+            tenant: None,
+            log_key: None,
             partition: None,
             generation: None,
             key: None,
@@ -117,6 +132,18 @@ impl Entry {
 
     pub(crate) fn volume(mut self, volume: Uuid) -> Self {
         self.volume = Some(volume);
+        self
+    }
+
+    /// The tenant that it concerns. Where a volume or key in the catalogue is named, it is known from that.
+    pub(crate) fn tenant(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// A change of the log's signing key.
+    pub(crate) fn log_key(mut self, change: KeyChange) -> Self {
+        self.log_key = Some(change);
         self
     }
 
@@ -213,12 +240,24 @@ impl Catalogue {
         Ok(connection)
     }
 
-    /// Checks the custody log and takes the catalogue into use.
-    pub(crate) fn open(connection: Connection, key: &VerifierKey) -> Result<Self, Refusal> {
+    /// Checks the custody log and takes the catalogue into use. Of a small catalogue everything is checked; of a larger one the
+    /// newest checkpoint, what stands at the tree's right edge, and all after it. What differs is named as closely as it can be.
+    pub(crate) fn open(connection: Connection, signer: LogSigner) -> Result<Self, Refusal> {
         let actor_key = meta(&connection, "actor_key")?
             .parse::<Hex<32>>()
             .map_err(|_| damaged("the key of pseudonyms is malformed"))?;
-        let log = LogState::load(&connection, key)?;
+        let everything = || {
+            let mut scrub = Scrub::new(&connection, signer.clone())?;
+            while !scrub.step(&connection, 10_000)? {}
+            Ok::<_, Refusal>(())
+        };
+        let log = match LogState::load(&connection, signer.clone()) {
+            Ok(log) => log,
+            Err(fault) => return Err(everything().err().unwrap_or(fault)),
+        };
+        if schema::is_small(&connection)? {
+            everything()?;
+        }
         Ok(Self { connection, log, actor_key: ActorKey(actor_key.0) })
     }
 
@@ -252,6 +291,15 @@ impl Catalogue {
         sql.commit()?;
         self.log = log;
         Ok(value)
+    }
+
+    /// Enters the roots of the tenants' trees that have grown, and gives the checkpoint to be signed over all of it.
+    pub(crate) fn close_trees(&mut self) -> Result<(Checkpoint, Arc<LogSigner>), Refusal> {
+        let grown = self.log.tenants.grown();
+        if !grown.is_empty() {
+            self.change(|c| grown.iter().try_for_each(|tenant| c.record_root(*tenant)))?;
+        }
+        Ok((self.log.checkpoint(), Arc::clone(&self.log.signer)))
     }
 
     /// Runs `make` in one transaction without a custody entry: for the progress of sessions and for checkpoints only.
@@ -290,6 +338,32 @@ impl Change<'_> {
 
     /// Appends a custody entry; gives its sequence number.
     pub(crate) fn record(&mut self, entry: Entry) -> Result<u64, Refusal> {
+        let tenant = match entry.tenant {
+            Some(tenant) => Some(tenant),
+            None => tenants::tenant_of(&self.sql, entry.volume, entry.key)?,
+        };
+        self.append(entry, tenant, None)
+    }
+
+    /// Enters size and root of a tenant's tree.
+    fn record_root(&mut self, id: TenantId) -> Result<(), Refusal> {
+        let tree = self.log.tenants.tree(&self.sql, id)?;
+        let root = (tree.uuid, tree.edge.size(), tree.edge.root());
+        let seq = self.append(Entry::done(Actor::Service, op::TENANT_ROOT), None, Some(root))?;
+        self.log.tenants.rooted(&self.sql, id, seq)
+    }
+
+    /// From here on another key signs.
+    pub(crate) fn set_signer(&mut self, signer: LogSigner) {
+        self.log.signer = Arc::new(signer);
+    }
+
+    fn append(
+        &mut self,
+        entry: Entry,
+        tenant: Option<TenantId>,
+        root: Option<(Uuid, u64, Hash)>,
+    ) -> Result<u64, Refusal> {
         let actor = self.pseudonym(entry.actor)?;
         let authentication = entry.actor.authentication();
         let role = entry.role.or(match entry.actor {
@@ -298,7 +372,7 @@ impl Change<'_> {
         });
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(|e| internal(e.to_string()))?;
-        let seq = self.log.append(&self.sql, |seq, time| Leaf {
+        let seq = self.log.append(&self.sql, tenant, |place| Leaf {
             actor,
             approvals: entry.approvals,
             authentication: Some(authentication.to_owned()),
@@ -306,14 +380,19 @@ impl Change<'_> {
             digest: entry.digest.map(Hex),
             generation: entry.generation,
             key: entry.key,
+            log_key: entry.log_key,
             op: entry.op.to_owned(),
             outcome: entry.outcome,
             partition: entry.partition,
             reason: entry.reason,
             role: role.map(str::to_owned),
             salt: Hex(salt),
-            seq,
-            time,
+            seq: place.seq,
+            tenant: place.tenant.map(|(id, _)| id).or(root.map(|(id, _, _)| id)),
+            tenant_root: root.map(|(_, _, root)| Hex(root)),
+            tenant_seq: place.tenant.map(|(_, seq)| seq),
+            tenant_size: root.map(|(_, size, _)| size),
+            time: place.time,
             unit: entry.unit,
             volume: entry.volume,
         })?;
@@ -372,11 +451,19 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
-    use crate::custody::op;
+    use crate::custody::VerifierKey;
+    use crate::pkcs11::SignAlgorithm;
     use crate::protocol::RefusalCode;
 
-    fn key() -> VerifierKey {
-        VerifierKey::new("sealtape/test", SigningKey::from_bytes(&[1; 32]).verifying_key().as_bytes()).unwrap()
+    fn signer() -> LogSigner {
+        let key =
+            VerifierKey::new("sealtape/test", SigningKey::from_bytes(&[1; 32]).verifying_key().as_bytes()).unwrap();
+        LogSigner { key, id: Uuid::nil(), algorithm: SignAlgorithm::Ed25519, earlier: Vec::new() }
+    }
+
+    /// Whatever else is entered, a log begins by being opened.
+    fn begin(catalogue: &mut Catalogue) {
+        catalogue.change(|c| c.record(Entry::done(Actor::Service, op::LOG_OPEN).reason("sealtape/test"))).unwrap();
     }
 
     fn entry(text: &str) -> Entry {
@@ -387,8 +474,8 @@ mod tests {
     fn a_full_disk_refuses_the_change_and_harms_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalogue.db");
-        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), &key()).unwrap();
-        catalogue.change(|c| c.record(entry("before"))).unwrap();
+        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), signer()).unwrap();
+        begin(&mut catalogue);
         let pages: u32 = catalogue.connection.query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
         catalogue.connection.pragma_update(None, "max_page_count", pages).unwrap();
         let long = "x".repeat(1000);
@@ -406,7 +493,7 @@ mod tests {
         catalogue.connection.pragma_update(None, "max_page_count", pages + 100).unwrap();
         let seq = catalogue.change(|c| c.record(entry("after"))).unwrap();
         drop(catalogue);
-        let again = Catalogue::open(Catalogue::connect(&path).unwrap(), &key()).unwrap();
+        let again = Catalogue::open(Catalogue::connect(&path).unwrap(), signer()).unwrap();
         assert_eq!(again.log().edge.size(), seq + 1);
     }
 
@@ -414,7 +501,7 @@ mod tests {
     fn a_change_needs_an_entry_and_a_failed_one_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalogue.db");
-        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), &key()).unwrap();
+        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), signer()).unwrap();
         let insert = "INSERT INTO tenants (name) VALUES ('a')";
         assert!(catalogue.change(|c| Ok(c.sql.execute(insert, [])?)).is_err());
         let failed: Result<(), Refusal> = catalogue.change(|c| {
@@ -431,7 +518,7 @@ mod tests {
     fn time_never_runs_back_and_pseudonyms_hide_who() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalogue.db");
-        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), &key()).unwrap();
+        let mut catalogue = Catalogue::open(Catalogue::create(&path).unwrap(), signer()).unwrap();
         catalogue.log.last_time = "2999-01-01T00:00:00.000Z".into();
         catalogue.change(|c| c.record(entry("the clock was set back"))).unwrap();
         catalogue.change(|c| c.record(Entry::done(Actor::User(1234), op::INCIDENT))).unwrap();

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use super::convert::{blob16, blob32, from_db, name, named, to_db, uuid};
 use super::log::LogState;
-use crate::custody::{Outcome, op};
+use crate::custody::{Blob, Leaf, Outcome, canonical, op};
 use crate::fault::{bad_request, damaged};
 use crate::hex::Hex;
 use crate::pkcs11::{WrapMechanism, WrapWith};
 use crate::protocol::{
     BarcodePattern, Cartridge, GenerationRef, GenerationState, GenerationView, KeyLife, KeyState, LastRecord,
-    PartitionView, PoolPolicy, Refusal, RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState, VolumeSummary,
-    VolumeView,
+    PartitionView, PoolPolicy, Refusal, RefusalCode, SessionRecord, SessionStart, SyncPoint, VolumeKind, VolumeState,
+    VolumeSummary, VolumeView,
 };
 
 #[derive(Debug, Clone)]
@@ -24,26 +24,101 @@ pub(crate) struct KekRow {
     pub(crate) mechanism: WrapMechanism,
     pub(crate) canary: Vec<u8>,
     pub(crate) canary_sha256: [u8; 32],
+    purpose: String,
+    tenant: i64,
+    epoch: i64,
+    pub(crate) created_leaf: u64,
+}
+
+/// SHA-256 of what a KEK's row says for good, as canonical JSON: the digest of the entry that created it.
+pub(crate) fn kek_digest(
+    id: Uuid,
+    purpose: &str,
+    tenant: i64,
+    epoch: i64,
+    mechanism: WrapMechanism,
+    canary_sha256: &[u8; 32],
+) -> Result<[u8; 32], Refusal> {
+    let value = serde_json::json!({
+        "canary": Hex(*canary_sha256), "epoch": epoch, "id": id, "mechanism": mechanism, "purpose": purpose, "tenant": tenant,
+    });
+    let text = canonical(&value).ok_or_else(|| damaged("a key-encryption key's row cannot be written down"))?;
+    Ok(Sha256::digest(text).into())
 }
 
 impl KekRow {
+    /// Checks the row against the custody entry that created it: mechanism, purpose, tenant, epoch and canary.
+    pub(crate) fn agrees_with(&self, leaf: &Leaf) -> Result<(), Refusal> {
+        let canary = Blob { kek: self.id, sha256: Hex(Sha256::digest(&self.canary).into()) };
+        let digest = kek_digest(self.id, &self.purpose, self.tenant, self.epoch, self.mechanism, &self.canary_sha256)?;
+        let is_it = leaf.op == op::KEK_CREATE
+            && leaf.outcome == Outcome::Done
+            && leaf.key == Some(self.id)
+            && leaf.blobs.contains(&canary)
+            // Entries of the first versions have no digest; an entry itself cannot have lost one.
+            && leaf.digest.is_none_or(|d| d.0 == digest);
+        if is_it {
+            return Ok(());
+        }
+        let what = format!(
+            "the key-encryption key {} is not the one that custody entry {} names: the catalogue was changed",
+            self.id, self.created_leaf
+        );
+        Err(Refusal::new(RefusalCode::TamperedBlob, what, "restore the catalogue from a backup, and tell the auditor"))
+    }
+
+    /// The row, after the custody entry that created it has confirmed it.
+    pub(crate) fn confirmed(self, sql: &Connection, log: &LogState) -> Result<Self, Refusal> {
+        self.agrees_with(&log.proven_leaf(sql, self.created_leaf)?)?;
+        Ok(self)
+    }
+
+    pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
+        let ids: Vec<String> =
+            sql.prepare("SELECT id FROM keks ORDER BY id")?.query_map([], |r| r.get(0))?.collect::<Result<_, _>>()?;
+        ids.iter().map(|id| Self::one(sql, "id = ?1", id)).collect()
+    }
+
     pub(crate) fn find(sql: &Connection, id: Uuid) -> Result<Self, Refusal> {
         Self::one(sql, "id = ?1", &id.to_string())
     }
 
     pub(crate) fn of_tenant(sql: &Connection, tenant: i64) -> Result<Self, Refusal> {
-        Self::one(sql, "purpose = 'catalogue' AND state = 'active' AND tenant = ?1", &tenant)
+        // While it is replaced there are two: what is new comes under the newer one.
+        let which = "purpose = 'catalogue' AND state = 'active' AND tenant = ?1 ORDER BY epoch DESC LIMIT 1";
+        Self::one(sql, which, &tenant)
+    }
+
+    /// The catalogue KEK that is the next to be replaced, in whatever state: a compromised one above all.
+    pub(crate) fn newest_of_tenant(sql: &Connection, tenant: i64) -> Result<Self, Refusal> {
+        Self::one(sql, "purpose = 'catalogue' AND tenant = ?1 ORDER BY epoch DESC LIMIT 1", &tenant)
     }
 
     fn one(sql: &Connection, which: &str, value: &dyn rusqlite::ToSql) -> Result<Self, Refusal> {
-        let query = format!("SELECT id, mechanism, token, canary, canary_sha256 FROM keks WHERE {which}");
-        type Raw = (String, String, Option<String>, Vec<u8>, Vec<u8>);
-        let raw = |r: &Row<'_>| -> rusqlite::Result<Raw> { Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)) };
-        let row = sql.query_row(&query, [value], raw).optional()?;
-        let (id, mechanism, token, canary, hash) =
+        let query = format!(
+            "SELECT id, mechanism, token, canary, canary_sha256, purpose, tenant, epoch, created_leaf FROM keks WHERE {which}"
+        );
+        let row = sql
+            .query_row(&query, [value], |r| {
+                let key: (String, String, Option<String>) = (r.get(0)?, r.get(1)?, r.get(2)?);
+                let canary: (Vec<u8>, Vec<u8>) = (r.get(3)?, r.get(4)?);
+                let place: (String, i64, i64, i64) = (r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?);
+                Ok((key, canary, place))
+            })
+            .optional()?;
+        let ((id, mechanism, token), (canary, hash), (purpose, tenant, epoch, leaf)) =
             row.ok_or_else(|| damaged("the catalogue lacks a key-encryption key"))?;
-        let token = token.as_deref().map(uuid).transpose()?.unwrap_or_default();
-        Ok(Self { id: uuid(&id)?, token, mechanism: named(mechanism)?, canary, canary_sha256: blob32(&hash)? })
+        Ok(Self {
+            id: uuid(&id)?,
+            token: token.as_deref().map(uuid).transpose()?.unwrap_or_default(),
+            mechanism: named(mechanism)?,
+            canary,
+            canary_sha256: blob32(&hash)?,
+            purpose,
+            tenant,
+            epoch,
+            created_leaf: from_db(leaf)?,
+        })
     }
 }
 
@@ -78,7 +153,9 @@ fn pool(row: &Row<'_>) -> rusqlite::Result<(PoolRow, Option<String>, String, Opt
 }
 
 impl PoolRow {
-    fn from_raw((mut row, auto_label, life, leaf): (Self, Option<String>, String, Option<i64>)) -> Result<Self, Refusal> {
+    fn from_raw(
+        (mut row, auto_label, life, leaf): (Self, Option<String>, String, Option<i64>),
+    ) -> Result<Self, Refusal> {
         row.policy.auto_label = auto_label.map(BarcodePattern::try_from).transpose().map_err(damaged)?;
         row.policy.life = serde_json::from_str(&life)
             .map_err(|e| damaged(format!("pool {}: its periods are malformed: {e}", row.policy.name)))?;
@@ -190,9 +267,12 @@ impl VolumeRow {
         Ok(())
     }
 
-    pub(crate) fn all(sql: &Connection) -> Result<Vec<Self>, Refusal> {
-        let mut query = sql.prepare(&format!("{VOLUME} ORDER BY created, id"))?;
-        let raws: Vec<_> = query.query_map([], raw_volume)?.collect::<Result<_, _>>()?;
+    /// Volumes behind `after` (time of creation and UUID), in that order; at most `count` are looked at.
+    pub(crate) fn page(sql: &Connection, after: Option<&(String, Uuid)>, count: u32) -> Result<Vec<Self>, Refusal> {
+        let mut query =
+            sql.prepare_cached(&format!("{VOLUME} WHERE (created, id) > (?1, ?2) ORDER BY created, id LIMIT ?3"))?;
+        let (created, id) = after.map(|(t, id)| (t.clone(), id.to_string())).unwrap_or_default();
+        let raws: Vec<_> = query.query_map(params![created, id, count], raw_volume)?.collect::<Result<_, _>>()?;
         raws.into_iter().map(Self::from_raw).collect()
     }
 
@@ -296,21 +376,27 @@ pub(crate) struct GenerationRow {
     pub(crate) wrapped: Vec<u8>,
     pub(crate) created: String,
     pub(crate) created_leaf: u64,
+    /// The entry that names the wrapped copy, if it is not the one that created the key.
+    pub(crate) wrapped_leaf: Option<u64>,
 }
 
 const GENERATION: &str =
     "SELECT volume, partition, generation, key_id, suite, compression, first_ordinal, state, key_state,
-                          commitment, kek, wrapped, created, created_leaf FROM generations";
+                          commitment, kek, wrapped, created, created_leaf, wrapped_leaf FROM generations";
 
-type RawGeneration =
-    ((String, u8, u32, String), (u8, u8, u32), (String, String, Option<Vec<u8>>), (String, Vec<u8>, String, i64));
+type RawGeneration = (
+    (String, u8, u32, String),
+    (u8, u8, u32),
+    (String, String, Option<Vec<u8>>),
+    (String, Vec<u8>, String, i64, Option<i64>),
+);
 
 fn raw_generation(r: &Row<'_>) -> rusqlite::Result<RawGeneration> {
     Ok((
         (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?),
         (r.get(4)?, r.get(5)?, r.get(6)?),
         (r.get(7)?, r.get(8)?, r.get(9)?),
-        (r.get(10)?, r.get(11)?, r.get(12)?, r.get(13)?),
+        (r.get(10)?, r.get(11)?, r.get(12)?, r.get(13)?, r.get(14)?),
     ))
 }
 
@@ -318,7 +404,7 @@ impl GenerationRow {
     fn from_raw(raw: RawGeneration) -> Result<Self, Refusal> {
         let ((volume, partition, generation, key_id), (suite, compression, first_ordinal), rest, last) = raw;
         let (state, key_state, commitment) = rest;
-        let (kek, wrapped, created, created_leaf) = last;
+        let (kek, wrapped, created, created_leaf, wrapped_leaf) = last;
         Ok(Self {
             at: GenerationRef { volume: uuid(&volume)?, partition, generation, key_id: uuid(&key_id)? },
             suite,
@@ -331,6 +417,7 @@ impl GenerationRow {
             wrapped,
             created,
             created_leaf: from_db(created_leaf)?,
+            wrapped_leaf: wrapped_leaf.map(from_db).transpose()?,
         })
     }
 
@@ -353,11 +440,29 @@ impl GenerationRow {
         })
     }
 
-    fn of_volume(sql: &Connection, volume: Uuid) -> Result<Vec<Self>, Refusal> {
-        let mut query =
-            sql.prepare_cached(&format!("{GENERATION} WHERE volume = ?1 ORDER BY partition, generation DESC"))?;
-        let raws: Vec<_> = query.query_map([volume.to_string()], raw_generation)?.collect::<Result<_, _>>()?;
+    pub(crate) fn of_volume(sql: &Connection, volume: Uuid) -> Result<Vec<Self>, Refusal> {
+        Self::matching(sql, "WHERE volume = ?1 ORDER BY partition, generation DESC", [volume.to_string()])
+    }
+
+    /// Those that a clause of SQL selects.
+    pub(crate) fn matching(sql: &Connection, which: &str, values: impl rusqlite::Params) -> Result<Vec<Self>, Refusal> {
+        let mut query = sql.prepare_cached(&format!("{GENERATION} {which}"))?;
+        let raws: Vec<_> = query.query_map(values, raw_generation)?.collect::<Result<_, _>>()?;
         raws.into_iter().map(Self::from_raw).collect()
+    }
+
+    /// Puts another wrapped copy in the place of the present one.
+    pub(crate) fn rewrap(&self, sql: &Connection, kek: Uuid, wrapped: &[u8], leaf: u64) -> Result<(), Refusal> {
+        let update = "UPDATE generations SET kek = ?2, wrapped = ?3, wrapped_leaf = ?4 WHERE key_id = ?1";
+        let values = params![self.at.key_id.to_string(), kek.to_string(), wrapped, to_db(leaf)?];
+        sql.prepare_cached(update)?.execute(values)?;
+        Ok(())
+    }
+
+    /// For messages.
+    pub(crate) fn words(&self) -> String {
+        let GenerationRef { volume, partition, generation, key_id } = self.at;
+        format!("key {key_id} (generation {generation} of partition {partition} of volume {volume})")
     }
 
     /// The active generation of a partition and its pending ones, newest first. A partition that is written from its
@@ -427,9 +532,39 @@ impl GenerationRow {
     /// How the wrapped key is opened, after the custody entry that created it has confirmed every part of it: the blob's hash,
     /// its KEK, and the place it belongs to.
     pub(crate) fn confirmed(&self, sql: &Connection, log: &LogState) -> Result<WrapWith, Refusal> {
-        let leaf = log.proven_leaf(sql, self.created_leaf)?;
+        self.agrees_with(&log.proven_leaf(sql, self.named_by())?)?;
+        let kek = KekRow::find(sql, self.kek)?.confirmed(sql, log)?;
+        Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
+    }
+
+    /// Generations behind `after`, in the order of their places.
+    pub(crate) fn page(sql: &Connection, after: Option<&(String, u8, u32)>, count: u64) -> Result<Vec<Self>, Refusal> {
+        let mut query = sql.prepare_cached(&format!(
+            "{GENERATION} WHERE (volume, partition, generation) > (?1, ?2, ?3) ORDER BY volume, partition, generation LIMIT ?4"
+        ))?;
+        let (volume, partition, generation) = after.cloned().unwrap_or_default();
+        let raws: Vec<_> = query
+            .query_map(params![volume, partition, generation, to_db(count)?], raw_generation)?
+            .collect::<Result<_, _>>()?;
+        raws.into_iter().map(Self::from_raw).collect()
+    }
+
+    /// The custody entry that names the wrapped copy: the one that created the key, or the last one that rewrapped it.
+    pub(crate) fn named_by(&self) -> u64 {
+        self.wrapped_leaf.unwrap_or(self.created_leaf)
+    }
+
+    /// Whether the key is destroyed and its wrapped copy wiped: then there is nothing that an entry could confirm.
+    pub(crate) fn is_wiped(&self) -> bool {
+        self.wrapped.is_empty() && matches!(self.key_state, KeyState::Destroyed | KeyState::DestroyedCompromised)
+    }
+
+    /// Checks the wrapped key and the place it belongs to against the custody entry that names it.
+    pub(crate) fn agrees_with(&self, leaf: &Leaf) -> Result<(), Refusal> {
+        let made_by = if self.wrapped_leaf.is_some() { op::KEK_REWRAP } else { op::KEY_CREATE };
         let hash = Hex(Sha256::digest(&self.wrapped).into());
-        let is_it = (leaf.op == op::KEY_CREATE || leaf.op == op::KEY_IMPORT)
+        let imported = self.wrapped_leaf.is_none() && leaf.op == op::KEY_IMPORT;
+        let is_it = (leaf.op == made_by || imported)
             && leaf.outcome == Outcome::Done
             && leaf.volume == Some(self.at.volume)
             && leaf.partition == Some(self.at.partition)
@@ -441,13 +576,12 @@ impl GenerationRow {
                 RefusalCode::TamperedBlob,
                 format!(
                     "the wrapped key of generation {} of partition {} of volume {} is not the one that custody entry {} names: the catalogue was changed",
-                    self.at.generation, self.at.partition, self.at.volume, self.created_leaf
+                    self.at.generation, self.at.partition, self.at.volume, self.named_by()
                 ),
                 "restore the catalogue from a backup, and tell the auditor",
             ));
         }
-        let kek = KekRow::find(sql, self.kek)?;
-        Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
+        Ok(())
     }
 
     /// The sessions of this generation that may have records on the medium, by ordinal.

@@ -1,5 +1,9 @@
 //! Tables of the catalogue. Each migration is applied once, in order; `user_version` is how many were.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use crate::fault::damaged;
@@ -17,7 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/9-destruction.sql"),
 ];
 
-/// Sets the connection up, brings the tables to this version, and checks their integrity.
+/// Sets the connection up, brings the tables to this version, and checks a small catalogue's integrity.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), Refusal> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -42,6 +46,41 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), Refusal> {
         transaction.pragma_update(None, "user_version", u32::try_from(version + done + 1).unwrap_or(u32::MAX))?;
         transaction.commit()?;
     }
+    // A large catalogue is checked in the background, after the start.
+    if is_small(connection)? { check(connection) } else { Ok(()) }
+}
+
+/// Below this many custody entries everything is checked before the start.
+const SMALL: u64 = 20_000;
+
+/// Whether everything can be checked before the start without anybody waiting for it.
+pub(super) fn is_small(connection: &Connection) -> Result<bool, Refusal> {
+    Ok(super::log::stored_size(connection)? < SMALL)
+}
+
+/// [`check`] for the background: rests every hundred thousand steps of SQLite, and ends when `stop` is set. True if everything was
+/// checked.
+pub(crate) fn check_database(
+    connection: &mut Connection,
+    rest: Duration,
+    stop: &Arc<AtomicBool>,
+) -> Result<bool, Refusal> {
+    let ended = Arc::clone(stop);
+    let pause = move || {
+        std::thread::sleep(rest);
+        ended.load(Ordering::Acquire)
+    };
+    connection.progress_handler(100_000, Some(pause))?;
+    let checked = check(connection);
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match checked {
+        Err(_) if stop.load(Ordering::Acquire) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// SQLite's own checks of the whole file.
+pub(super) fn check(connection: &Connection) -> Result<(), Refusal> {
     let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(damaged(format!("the catalogue is damaged: {verdict}")));

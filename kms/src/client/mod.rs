@@ -19,9 +19,10 @@ use uuid::Uuid;
 use crate::frame::{Deadline, MAX_CONTROL_REQUEST, MAX_REPLY, read_frame, write_frame};
 use crate::hex::Hex;
 use crate::protocol::{
-    Cartridge, CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest, Ended, GenerationRef,
-    LabelOrder, LabelTicket, Loaded, NewGeneration, NewVolume, PoolPolicy, Refusal, Rights, SessionStart, Status,
-    SyncPoint, Ticket, VolumeState, VolumeSummary, VolumeView,
+    AuditReply, AuditRequest, Cartridge, CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest,
+    Ended, EntryFilter, ExportOrder, ExportScope, GenerationRef, LabelOrder, LabelTicket, Loaded, NewGeneration,
+    NewVolume, PoolPolicy, Refusal, Rights, SessionStart, Status, SyncPoint, Ticket, VolumePage, VolumeQuery,
+    VolumeState, VolumeSummary, VolumeView,
 };
 use crate::secret::DataKey;
 
@@ -439,14 +440,31 @@ impl ControlClient {
         self.done(&ControlRequest::SetCartridge { volume: volume.into(), cartridge, reason: reason.into() })
     }
 
-    /// All volumes.
+    /// A page of volumes.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn volumes(&self, query: VolumeQuery) -> Result<VolumePage, ClientError> {
+        match self.call(&ControlRequest::ListVolumes(query))? {
+            ControlReply::Volumes(page) => Ok(page),
+            _ => Err(self.channel.unexpected("reply")),
+        }
+    }
+
+    /// All volumes, page by page.
     ///
     /// # Errors
     /// [`ClientError`]
     pub fn list_volumes(&self) -> Result<Vec<VolumeSummary>, ClientError> {
-        match self.call(&ControlRequest::ListVolumes)? {
-            ControlReply::Volumes(volumes) => Ok(volumes),
-            _ => Err(self.channel.unexpected("reply")),
+        let mut query = VolumeQuery { count: 1000, ..VolumeQuery::default() };
+        let mut volumes = Vec::new();
+        loop {
+            let page = self.volumes(query.clone())?;
+            volumes.extend(page.volumes);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(volumes),
+            }
         }
     }
 
@@ -501,12 +519,21 @@ impl ControlClient {
         self.done(&ControlRequest::RestrictUnit { unit: unit.into(), pools })
     }
 
-    /// Writes the whole custody log to `to` and gives the checkpoint it ends with.
+    /// Writes the whole custody log to `to`, as JSON Lines, and gives the checkpoint it ends with.
     ///
     /// # Errors
     /// [`ClientError`]
     pub fn audit_export(&self, to: &mut impl Write) -> Result<CheckpointView, ClientError> {
-        self.channel.call(&ControlRequest::AuditExport, None, |reply: ControlReply, _| match reply {
+        self.audit_export_as(&ExportOrder { scope: ExportScope::Full, csv: false }, to)
+    }
+
+    /// Writes an export to `to` and gives the checkpoint under it.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn audit_export_as(&self, order: &ExportOrder, to: &mut impl Write) -> Result<CheckpointView, ClientError> {
+        let request = ControlRequest::Audit { request: AuditRequest::Export { order: order.clone() } };
+        self.channel.call(&request, None, |reply: ControlReply, _| match reply {
             ControlReply::ExportPart(lines) => {
                 to.write_all(lines.as_bytes()).map_err(ClientError::Output)?;
                 Ok(None)
@@ -517,13 +544,19 @@ impl ControlClient {
         })
     }
 
-    /// Leaves of the custody log, as they stand there.
+    /// Leaves of the custody log, as they stand there: from `first`, or the last `count`.
     ///
     /// # Errors
     /// [`ClientError`]
     pub fn audit_show(&self, first: Option<u64>, count: u32) -> Result<Vec<String>, ClientError> {
-        match self.call(&ControlRequest::AuditShow { first, count })? {
-            ControlReply::Leaves(leaves) => Ok(leaves),
+        let (filter, backwards) = (EntryFilter::default(), first.is_none());
+        match self.audit(AuditRequest::Entries { filter, from: first, backwards, count, names: false })? {
+            AuditReply::Entries(mut page) => {
+                if backwards {
+                    page.leaves.reverse();
+                }
+                Ok(page.leaves)
+            }
             _ => Err(self.channel.unexpected("reply")),
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::op;
 use crate::hex::Hex;
 use crate::time;
 
@@ -49,6 +50,19 @@ pub struct Approval {
     pub signature: String,
 }
 
+/// A new signing key of the log, vouched for by the old one and by itself. What both sign is [`KeyChange::statement`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The new verifier key.
+    pub new: String,
+    /// Signature of the new key, in base64, in the form that a note's signature has.
+    pub new_signature: String,
+    /// The verifier key until now.
+    pub old: String,
+    /// Signature of the old key.
+    pub old_signature: String,
+}
+
 /// A leaf. The fields stand in the order of their names, which makes the JSON canonical.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
@@ -72,6 +86,9 @@ pub struct Leaf {
     /// Data key or key-encryption key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Uuid>,
+    /// A change of the log's signing key (`log.key`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_key: Option<KeyChange>,
     /// What was done.
     pub op: String,
     /// How it went.
@@ -89,6 +106,18 @@ pub struct Leaf {
     pub salt: Hex<16>,
     /// Index in the tree.
     pub seq: u64,
+    /// The tenant that it concerns, by its opaque id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Uuid>,
+    /// Root of the tenant's tree (`tenant.root`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_root: Option<Hex<32>>,
+    /// Index in the tenant's tree; every leaf with this member is a leaf of that tree too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_seq: Option<u64>,
+    /// Number of leaves of the tenant's tree (`tenant.root`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_size: Option<u64>,
     /// When.
     pub time: String,
     /// Unit (drive).
@@ -98,6 +127,32 @@ pub struct Leaf {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Uuid>,
 }
+
+/// Names of the members above: in a leaf they have the type and form given here, others are left to later versions.
+pub(crate) const MEMBERS: [&str; 22] = [
+    "actor",
+    "approvals",
+    "authentication",
+    "blobs",
+    "digest",
+    "generation",
+    "key",
+    "log_key",
+    "op",
+    "outcome",
+    "partition",
+    "reason",
+    "role",
+    "salt",
+    "seq",
+    "tenant",
+    "tenant_root",
+    "tenant_seq",
+    "tenant_size",
+    "time",
+    "unit",
+    "volume",
+];
 
 /// JSON in canonical form; none if there is a number that is no integer.
 #[must_use]
@@ -137,9 +192,22 @@ impl Leaf {
         if canonical(&value).as_deref() != Some(line) {
             return Err("not in canonical form".into());
         }
-        let leaf: Self = serde_json::from_value(value).map_err(|e| format!("not a leaf: {e}"))?;
+        let leaf: Self = Self::deserialize(&value).map_err(|e| format!("not a leaf: {e}"))?;
         if !time::well_formed(&leaf.time) {
             return Err("its time is malformed".into());
+        }
+        // One form for one value: no null, no empty list, no UUID or number written otherwise.
+        let again = serde_json::to_value(&leaf).map_err(|e| format!("not a leaf: {e}"))?;
+        if let Some(name) = MEMBERS.into_iter().find(|name| value.get(name) != again.get(name)) {
+            return Err(format!("not a leaf: its member {name} is malformed"));
+        }
+        match (leaf.tenant, leaf.tenant_seq, leaf.tenant_root, leaf.tenant_size) {
+            (None, None, None, None) | (Some(_), Some(_), None, None) => {}
+            (Some(_), None, Some(_), Some(_)) if leaf.op == op::TENANT_ROOT => {}
+            _ => return Err("not a leaf: its members about a tenant do not go together".into()),
+        }
+        if leaf.log_key.is_some() != (leaf.op == op::LOG_KEY && leaf.outcome == Outcome::Done) {
+            return Err("not a leaf: log_key stands in entries of a new signing key, and only there".into());
         }
         Ok(leaf)
     }
@@ -147,7 +215,6 @@ impl Leaf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::op;
     use super::*;
 
     #[test]
@@ -160,6 +227,7 @@ mod tests {
             digest: Some(Hex([3; 32])),
             generation: Some(3),
             key: Some(Uuid::nil()),
+            log_key: None,
             op: op::KEY_CREATE.into(),
             outcome: Outcome::Done,
             partition: Some(0),
@@ -167,6 +235,10 @@ mod tests {
             role: Some("operator".into()),
             salt: Hex([2; 16]),
             seq: 4,
+            tenant: Some(Uuid::nil()),
+            tenant_root: None,
+            tenant_seq: Some(2),
+            tenant_size: None,
             time: "2026-11-21T22:30:01.000Z".into(),
             unit: Some("drive0".into()),
             volume: Some(Uuid::nil()),
@@ -179,6 +251,12 @@ mod tests {
             text.replace("\"seq\":4", "\"seq\":4,\"seq\":4"),
             text.replace("ü", "\\u00fc"),
             text.replace("22:30:01.000Z", "22:30:01Z"),
+            text.replace("\"unit\":\"drive0\"", "\"unit\":null"),
+            text.replace("00000000-0000-0000-0000-000000000000", "00000000000000000000000000000000"),
+            text.replace("\"tenant_seq\":2,", ""),
+            text.replace("\"tenant_seq\":2,", "\"tenant_seq\":2,\"tenant_size\":2,"),
+            text.replace("\"generation\":3", "\"generation\":-3"),
+            text.replace("\"partition\":0", "\"partition\":256"),
             format!("{text} "),
         ] {
             assert!(Leaf::parse(&bad).is_err(), "{bad}");

@@ -2,16 +2,23 @@
 //! `docs/custody/custody-log.md`; the storage is part of the catalogue.
 
 pub(crate) mod base64;
+mod csv;
+mod export;
 mod leaf;
+mod log_key;
 mod note;
+pub mod certificate;
 pub mod op;
 pub mod tree;
 mod verify;
 mod witness;
 
-pub use leaf::{Approval, Blob, Leaf, MAX_LEAF, Outcome, canonical};
+pub use csv::{csv_head, csv_line};
+pub use export::{CheckpointLine, ExportHeader, FORMAT, LeafFilter, ProvenAs, Scope};
+pub(crate) use export::{end_line, proven_line};
+pub use leaf::{Approval, Blob, KeyChange, Leaf, MAX_LEAF, Outcome, canonical};
 pub use note::{Checkpoint, NoteError, NoteSignatures, VerifierKey};
-pub use verify::{Anchoring, CheckpointLine, ExportHeader, FORMAT, VerifiedExport, VerifyError, verify_export};
+pub use verify::{Anchoring, Completeness, EntryLines, VerifiedExport, VerifyError, verify_export, verify_export_with};
 pub use witness::{Cosignature, WitnessKey};
 
 /// Base64 (RFC 4648 section 4, padded), as notes and witnesses use it, strictly: one text for one value.

@@ -128,15 +128,38 @@ impl VerifierKey {
         [a, b, c, d]
     }
 
+    /// A signature as the token gives it (64 bytes), in the form that stands in notes: DER for ECDSA.
+    pub(crate) fn encoded_signature(&self, signature: &[u8]) -> Vec<u8> {
+        match (&self.key, p256::ecdsa::Signature::from_slice(signature)) {
+            (PublicKey::P256(_), Ok(signature)) => signature.to_der().as_bytes().to_vec(),
+            _ => signature.to_vec(),
+        }
+    }
+
+    /// Whether `signature`, in the form that stands in notes, is this key's over `text`.
+    pub(crate) fn verifies(&self, text: &str, signature: &[u8]) -> bool {
+        self.key.verifies(text.as_bytes(), signature)
+    }
+
     /// The note: `text` with a signature made elsewhere over it, as the token gives it (64 bytes).
     #[must_use]
     pub fn note(&self, text: &str, signature: &[u8]) -> String {
         let mut bytes = self.id().to_vec();
-        match (&self.key, p256::ecdsa::Signature::from_slice(signature)) {
-            (PublicKey::P256(_), Ok(signature)) => bytes.extend_from_slice(signature.to_der().as_bytes()),
-            _ => bytes.extend_from_slice(signature),
-        }
+        bytes.extend_from_slice(&self.encoded_signature(signature));
         format!("{text}\n\u{2014} {} {}\n", self.name, base64::encode(&bytes))
+    }
+
+    /// Verifies a note by this key; gives its text, which may be anything.
+    ///
+    /// # Errors
+    /// [`NoteError`]
+    pub fn open_text<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
+        let note = Note::parse(note)?;
+        let signature = note.signature_of(&self.name, self.id())?;
+        match self.key.verifies(note.text.as_bytes(), signature) {
+            true => Ok(note.text),
+            false => Err(NoteError::Signature(self.name.clone())),
+        }
     }
 
     /// Verifies a note by this key and reads the checkpoint in it.
@@ -157,20 +180,6 @@ impl VerifierKey {
 }
 
 impl VerifierKey {
-    /// Verifies a note by this key, and gives its text: for texts that are no checkpoint.
-    ///
-    /// # Errors
-    /// [`NoteError`]
-    pub fn open_text(&self, note: &str) -> Result<String, NoteError> {
-        let note = Note::parse(note)?;
-        let signature = note.signature_of(&self.name, self.id())?;
-        if self.key.verifies(note.text.as_bytes(), signature) {
-            Ok(note.text.to_owned())
-        } else {
-            Err(NoteError::Signature(self.name.clone()))
-        }
-    }
-
     /// The same key under another name.
     ///
     /// # Errors

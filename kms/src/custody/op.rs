@@ -85,6 +85,23 @@ pub const ACCESS: &str = "access";
 
 // Destruction.
 
+/// A catalogue's key-encryption key (`key`: the new one) is replaced: intent, then done, failed or interrupted.
+pub const KEK_ROTATE: &str = "kek.rotate";
+/// A data key is wrapped by another key-encryption key; `blobs` names the new copy.
+pub const KEK_REWRAP: &str = "kek.rewrap";
+/// A key-encryption key is taken out of use: it opens, and wraps no more.
+pub const KEK_DEACTIVATE: &str = "kek.deactivate";
+/// A destruction is planned: its digest is that of the plan.
+pub const DESTRUCTION_PLAN: &str = "destruction.plan";
+/// A destruction: the intent bears the approvals; `done`: its digest is that of the certificate.
+pub const DESTRUCTION: &str = "destruction";
+/// A data key is destroyed.
+pub const KEY_DESTROY: &str = "key.destroy";
+/// A key-encryption key is destroyed in the token.
+pub const KEK_DESTROY: &str = "kek.destroy";
+/// A volume may not be destroyed, or may be again.
+pub const VOLUME_HOLD: &str = "volume.hold";
+
 // Exchange.
 
 /// A data key is wrapped to a partner; `reason` is the package.
@@ -119,6 +136,15 @@ pub const BACKUP_STATE: &str = "backup.state";
 pub const BACKUP_RESTORED: &str = "backup.restored";
 
 // The log itself: anchors, tenants, signing key.
+
+/// A new key signs the log from here on.
+pub const LOG_KEY: &str = "log.key";
+/// A tenant is entered into the catalogue.
+pub const TENANT_CREATE: &str = "tenant.create";
+/// Size and root of a tenant's tree.
+pub const TENANT_ROOT: &str = "tenant.root";
+/// The background check of the whole catalogue found a fault; `reason` names it.
+pub const LOG_FAULT: &str = "log.fault";
 /// Which anchors there are and what depends on them, at a start that finds them changed; `digest` is that of the policy.
 pub const ANCHOR_POLICY: &str = "anchor.policy";
 /// An anchor knows another history than the catalogue has: `failed`. The same anchor agrees again: `done`.

@@ -52,6 +52,18 @@ impl RightEdge {
         Ok(Self { size, subtrees })
     }
 
+    /// The edge of a tree of `size` leaves, from the hashes of [`RightEdge::subtrees`]; none if there are not as many as it takes.
+    #[must_use]
+    pub fn from_subtrees(size: u64, subtrees: Vec<Hash>) -> Option<Self> {
+        (subtrees.len() == size.count_ones() as usize).then_some(Self { size, subtrees })
+    }
+
+    /// The roots of the complete subtrees, largest first.
+    #[must_use]
+    pub fn subtrees(&self) -> &[Hash] {
+        &self.subtrees
+    }
+
     /// Number of leaves.
     #[must_use]
     pub fn size(&self) -> u64 {

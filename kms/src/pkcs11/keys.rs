@@ -4,22 +4,33 @@ use cryptoki::error::{Error as CkError, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
-use cryptoki::session::Session;
+use cryptoki::session::{Session, SessionState};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::error::TokenError;
-use super::ladder::Fault;
+use super::ladder::{Fault, rv};
 use super::lane::{Lane, find_keys};
 use super::wire::{SignAlgorithm, WrapMechanism};
 
 impl Lane {
+    /// That a key of this id can be made: the session lives and is logged in, and no key has the id. For the ladder, on which the
+    /// making itself does not run: a second key of one id would be worse than none.
+    pub(super) fn vacant(&self, id: Uuid, class: ObjectClass) -> Result<(), Fault> {
+        if self.session.get_session_info()?.session_state() != SessionState::RwUser {
+            return Err(rv(RvError::UserNotLoggedIn));
+        }
+        if find_keys(&self.session, id, class)?.is_empty() {
+            return Ok(());
+        }
+        let class = if class == ObjectClass::SECRET_KEY { "secret key" } else { "private key" };
+        Err(TokenError::KeyAmbiguous { class: class.into(), id, count: 2 }.into())
+    }
+
     pub(super) fn make_kek(&mut self, id: Uuid, label: &str, mechanism: WrapMechanism) -> Result<(), Fault> {
         let wraps = mechanism == WrapMechanism::AesKeyWrap;
+        self.vacant(id, ObjectClass::SECRET_KEY)?;
         let session = &self.session;
-        if !find_keys(session, id, ObjectClass::SECRET_KEY)?.is_empty() {
-            return Err(TokenError::KeyAmbiguous { class: "secret key".into(), id, count: 2 }.into());
-        }
         let mut template = vec![
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::AES),
@@ -105,10 +116,8 @@ impl Lane {
         label: &str,
         algorithm: SignAlgorithm,
     ) -> Result<Vec<u8>, Fault> {
+        self.vacant(id, ObjectClass::PRIVATE_KEY)?;
         let session = &self.session;
-        if !find_keys(session, id, ObjectClass::PRIVATE_KEY)?.is_empty() {
-            return Err(TokenError::KeyAmbiguous { class: "private key".into(), id, count: 2 }.into());
-        }
         // Parameters of the curve: by OID (RFC 8410, RFC 5480); Ed25519 also by name, as PKCS#11 2.40 tokens want it.
         let (mechanism, curves, length): (_, &[&[u8]], _) = match algorithm {
             SignAlgorithm::Ed25519 => {

@@ -113,6 +113,22 @@ impl Lane {
         Ok(object?)
     }
 
+    /// Destroys a KEK and looks for it again; false when it was not there.
+    pub(super) fn destroy_kek(&mut self, id: Uuid) -> Result<bool, Fault> {
+        let objects = find_keys(&self.session, id, ObjectClass::SECRET_KEY)?;
+        self.handles.remove(&id);
+        for object in &objects {
+            self.session.destroy_object(*object)?;
+        }
+        match find_keys(&self.session, id, ObjectClass::SECRET_KEY)?.len() {
+            0 => Ok(!objects.is_empty()),
+            count => {
+                let what = format!("C_DestroyObject said that it destroyed key {id}, and {count} stand there still");
+                Err(TokenError::Token { what }.into())
+            }
+        }
+    }
+
     pub(super) fn read_value(&mut self, object: ObjectHandle) -> Result<DataKey, Fault> {
         let session = self.session.handle();
         DataKey::fill_with(|to| {
@@ -180,6 +196,11 @@ impl Lane {
 
     pub(super) fn unwrap_object(&mut self, kek: Uuid, blob: &[u8]) -> Result<ObjectHandle, Fault> {
         let key = self.key(kek, ObjectClass::SECRET_KEY)?;
+        self.unwrap_by(key, blob).map_err(|fault| refused_by(fault, kek))
+    }
+
+    /// With the template that this token wants, which is searched for once.
+    pub(super) fn unwrap_by(&mut self, key: ObjectHandle, blob: &[u8]) -> Result<ObjectHandle, Fault> {
         match self.unwrap_as(self.template, key, blob) {
             Err(CkError::Pkcs11(
                 RvError::TemplateIncomplete
@@ -189,9 +210,7 @@ impl Lane {
                 | RvError::AttributeReadOnly,
                 _,
             )) => {}
-            result => {
-                return result.map_err(|e| refused_by(e.into(), kek));
-            }
+            result => return Ok(result?),
         }
         let mut last = None;
         for template in UnwrapTemplate::ALL.into_iter().filter(|t| *t != self.template) {
@@ -206,12 +225,7 @@ impl Lane {
         Err(last.map_or_else(|| rv(RvError::TemplateInconsistent), Fault::from))
     }
 
-    pub(super) fn unwrap_as(
-        &self,
-        template: UnwrapTemplate,
-        kek: ObjectHandle,
-        blob: &[u8],
-    ) -> Result<ObjectHandle, CkError> {
+    fn unwrap_as(&self, template: UnwrapTemplate, kek: ObjectHandle, blob: &[u8]) -> Result<ObjectHandle, CkError> {
         use UnwrapTemplate as T;
         let mut attributes = vec![
             Attribute::Class(ObjectClass::SECRET_KEY),

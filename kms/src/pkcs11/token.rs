@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::child::{ModuleCommand, ModuleProcess, Running, fault};
 use super::error::TokenError;
 use super::pin::{PinLatch, PinSource};
+use super::profile::TokenReport;
 use super::uri::Uri;
 use super::wire::{Area, Reply, Request, SignAlgorithm, UnwrapTemplate, WrapMechanism, WrapWith};
 use crate::hex::HexBytes;
@@ -288,7 +289,7 @@ impl Token {
         error
     }
 
-    fn call(&self, request: &Request) -> Result<(Reply, Area), TokenError> {
+    pub(super) fn call(&self, request: &Request) -> Result<(Reply, Area), TokenError> {
         self.call_with(request, &Area::empty().map_err(fault)?)
     }
 
@@ -409,6 +410,18 @@ impl Token {
         }
     }
 
+    /// Runs the tests of enrolment, with keys made for them and removed again.
+    ///
+    /// # Errors
+    /// [`TokenError`] when they cannot be run; what they find is in the report.
+    pub fn probe(&self) -> Result<TokenReport, TokenError> {
+        let limit = PROBE_LIMIT.max(self.config.limits.call * 4);
+        match self.call_within(&Request::Probe, &Area::empty().map_err(fault)?, limit)?.0 {
+            Reply::Report(report) => Ok(*report),
+            _ => Err(fault("unexpected reply")),
+        }
+    }
+
     /// All mechanisms of the token, by PKCS#11 number.
     ///
     /// # Errors
@@ -420,6 +433,9 @@ impl Token {
         }
     }
 }
+
+/// As long may the tests of enrolment take, at least: a few hundred calls.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Initialises a free slot's token and its user PIN; gives the token's URI.
 ///

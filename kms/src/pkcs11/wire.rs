@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::TokenError;
+use super::profile::TokenReport;
 use crate::hex::HexBytes;
 use crate::secret::{DataKey, Pin};
 use crate::sys::SecretPage;
@@ -72,6 +73,36 @@ pub struct WrapWith {
     pub mechanism: WrapMechanism,
     /// Bound where the mechanism can.
     pub aad: HexBytes,
+}
+
+/// A KEK with a key that it is known to have wrapped: whether that opens tells a fault of the token from one of another copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// How the canary is opened.
+    pub with: WrapWith,
+    /// The wrapped canary.
+    pub blob: HexBytes,
+}
+
+/// A wrapped data key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedItem {
+    /// Bound where the mechanism can.
+    pub aad: HexBytes,
+    /// The wrapped key.
+    pub blob: HexBytes,
+}
+
+/// What became of one wrapped key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", content = "value", rename_all = "snake_case")]
+pub enum Rewrapped {
+    /// Wrapped by the other KEK, and verified.
+    To(HexBytes),
+    /// It opens.
+    Opens,
+    /// It does not open, although its KEK works: what the token said.
+    Damaged(String),
 }
 
 /// Which template a token wants when it unwraps a data key. All of them ask for a session object.
@@ -170,6 +201,23 @@ pub(crate) enum Request {
         data: HexBytes,
     },
     Mechanisms,
+    /// Rewraps many.
+    RewrapAll {
+        from: Canary,
+        to: Canary,
+        items: Vec<WrappedItem>,
+    },
+    /// Whether wrapped keys open.
+    RewrapCheck {
+        kek: Canary,
+        items: Vec<WrappedItem>,
+    },
+    /// Destroys a KEK.
+    DestroyKek {
+        id: Uuid,
+    },
+    /// The table of enrolment.
+    Probe,
 }
 
 impl Request {
@@ -189,6 +237,10 @@ impl Request {
             Self::MakeSigningKey { .. } => "making a signing key",
             Self::Sign { .. } => "signing",
             Self::Mechanisms => "listing mechanisms",
+            Self::RewrapAll { .. } => "rewrapping data keys",
+            Self::RewrapCheck { .. } => "checking wrapped keys",
+            Self::DestroyKek { .. } => "destroying a key-encryption key",
+            Self::Probe => "testing the token",
         }
     }
 
@@ -197,7 +249,10 @@ impl Request {
         match self {
             Self::MakeDataKey { .. } | Self::Unwrap { .. } | Self::Sign { .. } => true,
             Self::Wrap { .. } | Self::Rewrap { .. } => true,
-            Self::CheckKek { .. } | Self::Mechanisms => true,
+            Self::RewrapAll { .. } | Self::RewrapCheck { .. } => true,
+            // What a destroyed key is destroyed to again: nothing.
+            Self::DestroyKek { .. } => true,
+            Self::CheckKek { .. } | Self::Mechanisms | Self::Probe => true,
             Self::Load { .. } | Self::Attach { .. } | Self::InitToken { .. } | Self::InitPin => false,
             Self::MakeKek { .. } | Self::MakeSigningKey { .. } => false,
         }
@@ -217,6 +272,10 @@ pub(crate) enum Reply {
     PublicKey(HexBytes),
     Signature(HexBytes),
     Mechanisms(Vec<u64>),
+    Rewrapped(Vec<Rewrapped>),
+    /// Whether it was there.
+    Destroyed(bool),
+    Report(Box<TokenReport>),
     Failed(TokenError),
 }
 

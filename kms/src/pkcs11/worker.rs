@@ -8,12 +8,14 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cryptoki::object::ObjectClass;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::blank::BlankToken;
 use super::error::TokenError;
 use super::module::{Module, Seat};
+use super::rewrap::{Step, check_all, rewrap_all};
 use super::wire::{Answer, Area, Call, Reply, Request, receive, send};
 use crate::hex::HexBytes;
 use crate::sys::exit_now;
@@ -103,8 +105,11 @@ struct Worker {
     module: Option<Arc<Module>>,
     blank: Option<BlankToken>,
     /// The lanes of each token: a thread each.
-    tokens: HashMap<u32, Vec<SyncSender<(Call<Request>, Area)>>>,
+    tokens: HashMap<u32, Vec<SyncSender<Job>>>,
 }
+
+/// A call with its secret.
+type Job = Box<(Call<Request>, Area)>;
 
 /// A token's seat, once it is attached.
 type OnceSeat = Mutex<Option<Arc<Seat>>>;
@@ -181,7 +186,7 @@ impl Worker {
         let (id, token) = (call.id, call.token);
         let lane = self.tokens.get(&token).and_then(|lanes| lanes.get(usize::from(call.lane)));
         // A lane has one call at a time, so its queue of one is free.
-        let handed = lane.map(|lane| lane.try_send((call, area)));
+        let handed = lane.map(|lane| lane.try_send(Box::new((call, area))));
         match handed {
             Some(Ok(())) => {}
             Some(Err(_)) => self.out.failed(id, token, worker_fault("the lane is at work")),
@@ -199,8 +204,9 @@ struct Serving {
 }
 
 impl Serving {
-    fn lane(&self, calls: &Receiver<(Call<Request>, Area)>) {
-        while let Ok((call, area)) = calls.recv() {
+    fn lane(&self, calls: &Receiver<Job>) {
+        while let Ok(job) = calls.recv() {
+            let (call, area) = *job;
             let answered = Area::empty().map_err(worker_fault).and_then(|mut secret| {
                 let reply = self.serve(&call, &area, &mut secret)?;
                 Ok((reply, secret))
@@ -234,7 +240,7 @@ impl Serving {
                 Err(worker_fault("served elsewhere"))
             }
             Request::MakeKek { id, label, mechanism } => {
-                // Not repeated on a rung of the ladder: a second key of one id would be worse than none.
+                module.run(seat, lane, None, |l| l.vacant(*id, ObjectClass::SECRET_KEY))?;
                 module.once(seat, lane, |l| l.make_kek(*id, label, *mechanism))?;
                 Ok(Reply::Done)
             }
@@ -260,6 +266,7 @@ impl Serving {
                 Ok(Reply::Blobs(vec![module.run(seat, lane, Some(from), |l| l.rewrap(from, &blob.0, to))?]))
             }
             Request::MakeSigningKey { id, label, algorithm } => {
+                module.run(seat, lane, None, |l| l.vacant(*id, ObjectClass::PRIVATE_KEY))?;
                 let key = module.once(seat, lane, |l| l.make_signing_key(*id, label, *algorithm))?;
                 Ok(Reply::PublicKey(HexBytes(key)))
             }
@@ -267,7 +274,32 @@ impl Serving {
                 let signature = module.run(seat, lane, None, |l| l.sign(*id, *algorithm, &data.0))?;
                 Ok(Reply::Signature(HexBytes(signature)))
             }
+            Request::Probe => {
+                let report = module.once(seat, lane, |l| {
+                    let slot = seat.slot().ok_or(TokenError::TokenMissing { uri: seat.name() })?;
+                    super::probe::run(l, &module.context, slot)
+                })?;
+                Ok(Reply::Report(Box::new(report)))
+            }
             Request::Mechanisms => Ok(Reply::Mechanisms(module.run(seat, lane, None, |_| module.mechanisms(seat))?)),
+            Request::RewrapAll { from, to, items } => {
+                Ok(Reply::Rewrapped(rewrap_all(|step| run_step(module, seat, lane, &step), from, to, items)?))
+            }
+            Request::RewrapCheck { kek, items } => {
+                Ok(Reply::Rewrapped(check_all(|step| run_step(module, seat, lane, &step), kek, items)?))
+            }
+            Request::DestroyKek { id } => {
+                Ok(Reply::Destroyed(module.run(seat, lane, None, |l| l.destroy_kek(*id))?))
+            }
+        }
+    }
+}
+
+fn run_step(module: &Module, seat: &Seat, lane: u16, step: &Step<'_>) -> Result<HexBytes, TokenError> {
+    match step {
+        Step::Rewrap(from, blob, to) => module.run(seat, lane, Some(from), |l| l.rewrap(from, blob, to)),
+        Step::Open(with, blob) => {
+            module.run(seat, lane, Some(with), |l| l.unwrap(with, blob)).map(|_| HexBytes(Vec::new()))
         }
     }
 }

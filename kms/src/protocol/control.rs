@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::{AuditReply, AuditRequest};
+use super::audit::{AuditReply, AuditRequest, ScrubView};
+use super::anchor::AnchoringView;
+
 use super::backup::{BackupReply, BackupRequest};
 use super::data_path::Ticket;
 use super::destruction::{DestructionReply, DestructionRequest};
@@ -12,7 +14,7 @@ use super::hsm::{HsmReply, HsmRequest};
 use super::keys::{KeysReply, KeysRequest};
 use super::recovery::{RecoveryReply, RecoveryRequest};
 use super::refusal::Refusal;
-use super::types::{CheckpointView, PoolPolicy, VolumeState, VolumeSummary, VolumeView};
+use super::types::{CheckpointView, PoolPolicy, VolumePage, VolumeQuery, VolumeState, VolumeView};
 use crate::cartridge::Cartridge;
 use crate::hex::Hex;
 
@@ -22,8 +24,8 @@ use crate::hex::Hex;
 pub enum ControlRequest {
     /// Allows a unit to label one medium.
     AuthorizeLabel(LabelOrder),
-    /// All volumes.
-    ListVolumes,
+    /// Volumes that fit, page by page.
+    ListVolumes(VolumeQuery),
     /// One volume, by UUID or by the label of an active one.
     ShowVolume {
         /// UUID or label.
@@ -60,15 +62,6 @@ pub enum ControlRequest {
         unit: String,
         /// Names of pools.
         pools: Vec<String>,
-    },
-    /// The whole custody log; the reply is a series of `ExportPart` and one `Exported`.
-    AuditExport,
-    /// Some leaves.
-    AuditShow {
-        /// Sequence number of the first one; none for the last `count`.
-        first: Option<u64>,
-        /// At most this many (limit 1000).
-        count: u32,
     },
     /// Signs a checkpoint of the custody log now.
     Checkpoint,
@@ -170,6 +163,11 @@ pub struct Status {
     pub volumes: u64,
     /// The public key that verifies exports, as a C2SP verifier key.
     pub log_key: String,
+    /// The check of the whole catalogue in the background.
+    pub scrub: ScrubView,
+    /// How the log's anchors stand; none if there are none.
+    #[serde(default)]
+    pub anchoring: Option<AnchoringView>,
 }
 
 /// A reply on the control socket.
@@ -179,7 +177,7 @@ pub enum ControlReply {
     /// To `AuthorizeLabel`.
     Ticket(LabelTicket),
     /// To `ListVolumes`.
-    Volumes(Vec<VolumeSummary>),
+    Volumes(VolumePage),
     /// To `ShowVolume`.
     Volume(VolumeView),
     /// To `ListPools`.
@@ -188,8 +186,6 @@ pub enum ControlReply {
     ExportPart(String),
     /// The end of an export.
     Exported(CheckpointView),
-    /// To `AuditShow`: leaves as they stand in the log.
-    Leaves(Vec<String>),
     /// To `Checkpoint`.
     Checkpoint(CheckpointView),
     /// To `Status`.

@@ -308,6 +308,49 @@ pub struct VolumeSummary {
     pub written: Option<String>,
 }
 
+/// Which volumes are wanted; all that is given has to apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeQuery {
+    /// Those behind this one: `next` of the page before.
+    #[serde(default)]
+    pub after: Option<(String, Uuid)>,
+    /// At most this many (limit 1000).
+    pub count: u32,
+    /// Pool.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// State.
+    #[serde(default)]
+    pub state: Option<VolumeState>,
+    /// Beginning of the label.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Barcode.
+    #[serde(default)]
+    pub barcode: Option<String>,
+}
+
+impl VolumeQuery {
+    /// Whether a volume is meant.
+    #[must_use]
+    pub fn fits(&self, volume: &VolumeSummary) -> bool {
+        self.pool.as_ref().is_none_or(|pool| volume.pool == *pool)
+            && self.state.is_none_or(|state| volume.state == state)
+            && self.label.as_ref().is_none_or(|label| volume.label.starts_with(label.as_str()))
+            && self.barcode.as_ref().is_none_or(|barcode| volume.barcode.as_ref() == Some(barcode))
+    }
+}
+
+/// A page of the list of volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumePage {
+    /// The volumes, oldest first.
+    pub volumes: Vec<VolumeSummary>,
+    /// Where to go on; none at the end. A page can be empty and have more behind it.
+    pub next: Option<(String, Uuid)>,
+}
+
 /// A checkpoint of the custody log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointView {

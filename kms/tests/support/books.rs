@@ -27,7 +27,7 @@ impl Books {
     pub fn audit(authority: &Authority, catalogue: &rusqlite::Connection) -> Self {
         let mut export = Vec::new();
         authority.audit_export(ME, &mut export).unwrap();
-        let verified = verify_export(&mut export.as_slice(), authority.log_key()).unwrap();
+        let verified = verify_export(&mut export.as_slice(), &authority.log_key()).unwrap();
         let text = String::from_utf8(export).unwrap();
         let leaves: Vec<Leaf> = text.lines().filter_map(|line| Leaf::parse(line).ok()).collect();
         assert_eq!(leaves.len() as u64, verified.size);
@@ -66,12 +66,16 @@ impl Books {
         let mut found = query.query([]).unwrap();
         while let Some(row) = found.next().unwrap() {
             let id = |n: usize| row.get::<_, String>(n).unwrap().parse::<Uuid>().unwrap();
-            let place = (Some(id(0)), Some(row.get::<_, u8>(1).unwrap()), Some(row.get::<_, u32>(2).unwrap()), Some(id(3)));
+            let place =
+                (Some(id(0)), Some(row.get::<_, u8>(1).unwrap()), Some(row.get::<_, u32>(2).unwrap()), Some(id(3)));
             let leaf = &self.leaves[row.get::<_, u32>(4).unwrap() as usize];
             assert_eq!((leaf.op.as_str(), leaf.outcome), (op::KEY_CREATE, Outcome::Done));
             assert_eq!((leaf.volume, leaf.partition, leaf.generation, leaf.key), place);
             let hash: [u8; 32] = Sha256::digest(row.get::<_, Vec<u8>>(5).unwrap()).into();
-            assert!(leaf.blobs.iter().any(|blob| blob.sha256.0 == hash), "{place:?}: its wrapped key is not in its entry");
+            assert!(
+                leaf.blobs.iter().any(|blob| blob.sha256.0 == hash),
+                "{place:?}: its wrapped key is not in its entry"
+            );
             rows.insert(place);
         }
         let entered: BTreeSet<_> = self
@@ -85,7 +89,11 @@ impl Books {
     fn sessions_agree(&self, catalogue: &rusqlite::Connection) {
         let tapes = "SELECT count(*) FROM sessions s JOIN volumes v ON v.id = s.volume WHERE v.kind = 'tape'";
         let rows: u32 = catalogue.query_row(tapes, [], |row| row.get(0)).unwrap();
-        assert_eq!(rows as usize, self.of(op::SESSION_OPEN, Outcome::Done).count(), "sessions in the catalogue and in the log");
+        assert_eq!(
+            rows as usize,
+            self.of(op::SESSION_OPEN, Outcome::Done).count(),
+            "sessions in the catalogue and in the log"
+        );
     }
 
     /// How often each key was handed out by a release, by the log.

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Host {
     child: Child,
+    /// Kept open: what it prints at its end would break otherwise.
+    _output: BufReader<ChildStdout>,
     run: PathBuf,
     errors: PathBuf,
 }
@@ -63,10 +65,9 @@ impl Host {
             .stderr(std::fs::File::options().append(true).create(true).open(&errors).unwrap())
             .spawn()
             .unwrap();
-        let host = |child| Self { child, run: run.to_owned(), errors: errors.clone() };
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let ready = output.lines().map_while(Result::ok).any(|line| line.ends_with("ready"));
-        let host = host(child);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let ready = output.by_ref().lines().map_while(Result::ok).any(|line| line.ends_with("ready"));
+        let host = Self { child, _output: output, run: run.to_owned(), errors };
         assert!(ready, "the key authority did not start: {}", host.errors());
         host
     }

@@ -74,9 +74,9 @@ pub fn environment(dir: &Path) -> Vec<(String, String)> {
 }
 
 pub mod books;
+pub mod custodians;
 pub mod host;
 pub mod shim;
-pub mod custodians;
 
 pub mod install {
     //! A whole installation in a temporary directory.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use self::board::Board;
 use super::{Authority, check_name};
 use crate::anchor::{AnchorKind, AnchoringPolicy, Submission};
-use crate::catalogue::{Actor, Catalogue, Entry, leaf_text, set_meta};
+use crate::catalogue::{Actor, Catalogue, Entry, from_db, leaf_text, set_meta};
 use crate::custody::{Checkpoint, Leaf, Outcome, canonical, op};
 use crate::fault::{bad_request, damaged, internal};
 use crate::hex::Hex;
@@ -126,21 +126,28 @@ impl Authority {
         })
     }
 
+    /// Whether there are anchors.
+    pub(super) fn anchored_at_all(&self) -> bool {
+        !self.anchors.none()
+    }
+
     /// Hands a checkpoint that was just signed, or kept before, to the anchors.
     pub(super) fn publish(&self, checkpoint: &Checkpoint, note: &str) {
         if !self.anchors.none() {
-            let submission =
-                Submission { checkpoint: checkpoint.clone(), note: note.to_owned(), key: self.log_key.clone() };
+            let key = self.lock().log().signer.at(checkpoint.size).clone();
+            let submission = Submission { checkpoint: checkpoint.clone(), note: note.to_owned(), key };
             self.anchors.board.publish(submission);
         }
     }
 
     fn publish_kept(&self) -> Result<(), Refusal> {
-        let query = "SELECT note FROM custody_checkpoints ORDER BY size DESC LIMIT 1";
-        let note: Option<String> = self.lock().sql().query_row(query, [], |r| r.get(0)).optional()?;
-        if let Some(note) = note {
+        let query = "SELECT size, note FROM custody_checkpoints ORDER BY size DESC LIMIT 1";
+        let newest: Option<(i64, String)> =
+            self.lock().sql().query_row(query, [], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
+        if let Some((size, note)) = newest {
+            let key = self.lock().log().signer.at(from_db(size)?).clone();
             let (checkpoint, _) =
-                self.log_key.open(&note).map_err(|e| damaged(format!("the newest checkpoint: {e}")))?;
+                key.open(&note).map_err(|e| damaged(format!("the newest checkpoint: {e}")))?;
             self.publish(&checkpoint, &note);
         }
         Ok(())

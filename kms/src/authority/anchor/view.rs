@@ -53,6 +53,18 @@ impl Authority {
         Ok(Some(Unanchored { time, seen }))
     }
 
+    /// Tells the journal what an operator should look at before releases stop.
+    pub fn warn_of_anchors(&self) {
+        match self.anchoring() {
+            Ok(view) => {
+                for warning in view.warnings.iter().chain(&view.refused) {
+                    tracing::warn!("{warning}");
+                }
+            }
+            Err(e) => tracing::error!("the anchors cannot be looked at: {e}"),
+        }
+    }
+
     /// How the anchors stand and what follows from it.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ pub use change::Changed;
 pub(in crate::authority) use rights::Rights;
 use rights::{for_leaf, requirement};
 use target::Targets;
+pub(in crate::authority) use target::tenant_name;
 
 /// A request whose approvals were just verified. Only [`Authority::execute`] makes one.
 #[derive(Debug)]

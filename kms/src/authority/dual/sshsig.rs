@@ -148,3 +148,82 @@ impl Signature {
             .map_err(|_| "it is not a signature of this key over this request".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer, SigningKey};
+    use sha2::{Digest, Sha256};
+    use ssh_key::public::{Ed25519PublicKey, SkEcdsaSha2NistP256, SkEd25519};
+
+    use super::*;
+
+    const TEXT: &str = "{\"a\":1}";
+
+    /// What a FIDO token signs, and what it appends.
+    fn token_data(flags: u8, text: &str) -> (Vec<u8>, Vec<u8>) {
+        let message = SshSig::signed_data(APPROVAL_NAMESPACE, HashAlg::Sha512, text.as_bytes()).unwrap();
+        let tail = vec![flags, 0, 0, 0, 7];
+        let signed = [&Sha256::digest(b"ssh:")[..], &tail, &Sha256::digest(&message)[..]].concat();
+        (signed, tail)
+    }
+
+    fn base64(key: KeyData, algorithm: Algorithm, bytes: Vec<u8>) -> String {
+        let signature = ssh_key::Signature::new(algorithm, bytes).unwrap();
+        let sig = SshSig::new(key, APPROVAL_NAMESPACE, HashAlg::Sha512, signature).unwrap();
+        let pem = sig.to_pem(ssh_key::LineEnding::LF).unwrap();
+        Signature::parse(&pem).unwrap().base64().to_owned()
+    }
+
+    #[test]
+    fn fido_tokens_count_only_when_touched() {
+        let ed = SigningKey::from_bytes(&[3; 32]);
+        let public = SkEd25519::new(Ed25519PublicKey(ed.verifying_key().to_bytes()), "ssh:");
+        let ecdsa = p256::ecdsa::SigningKey::from_slice(&[4; 32]).unwrap();
+        let point = ecdsa.verifying_key().to_sec1_point(false);
+        let point = ssh_key::public::EcdsaPublicKey::from_sec1_bytes(point.as_bytes()).unwrap();
+        let ssh_key::public::EcdsaPublicKey::NistP256(point) = point else { panic!("not P-256") };
+        let sk_ecdsa = SkEcdsaSha2NistP256::new(point, "ssh:");
+        for (flags, good) in [(1, true), (5, true), (0, false), (4, false)] {
+            let (signed, tail) = token_data(flags, TEXT);
+            let by_ed = [&ed.sign(&signed).to_bytes()[..], &tail].concat();
+            let by_ecdsa: p256::ecdsa::Signature = ecdsa.sign(&signed);
+            let by_ecdsa = ssh_key::Signature::try_from(by_ecdsa).unwrap();
+            let by_ecdsa = [by_ecdsa.as_bytes(), &tail[..]].concat();
+            for (key, algorithm, bytes) in [
+                (KeyData::from(public.clone()), Algorithm::SkEd25519, by_ed),
+                (KeyData::from(sk_ecdsa.clone()), Algorithm::SkEcdsaSha2NistP256, by_ecdsa),
+            ] {
+                let line = PublicKey::from(key.clone()).to_openssh().unwrap();
+                let registered = CustodianKey::parse(&line).unwrap();
+                let signature = Signature::from_base64(&base64(key, algorithm, bytes)).unwrap();
+                assert_eq!(signature.verify(&registered, TEXT).is_ok(), good, "flags {flags}");
+                assert!(signature.verify(&registered, "{\"a\":2}").is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn weak_and_foreign_keys_are_refused_by_name() {
+        // The neutral element and a point of order 8: anybody can make signatures that verify.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let order_8: crate::hex::Hex<32> =
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a".parse().unwrap();
+        for weak in [neutral, order_8.0] {
+            let line = PublicKey::from(KeyData::from(Ed25519PublicKey(weak))).to_openssh().unwrap();
+            let refusal = CustodianKey::parse(&line).unwrap_err();
+            assert!(refusal.what.contains("weak point"), "{refusal}");
+        }
+        for (line, why) in [
+            ("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQ", "its kind is ssh-rsa"),
+            ("ssh-dss AAAAB3NzaC1kc3MAAACB", "its kind is ssh-dss"),
+            ("ssh-ed25519-cert-v01@openssh.com AAAA", "certificate"),
+            ("ecdsa-sha2-nistp384 AAAA", "no public key"),
+            ("ssh-ed25519 AAAA", "no public key"),
+            ("", "no public key"),
+        ] {
+            let refusal = CustodianKey::parse(line).unwrap_err();
+            assert!(refusal.what.contains(why), "{line}: {refusal}");
+        }
+    }
+}

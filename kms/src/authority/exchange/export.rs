@@ -13,7 +13,7 @@ use crate::custody::{Blob, op};
 use crate::exchange::{Body, MAX_KEYS, Package, PackageKey, seal};
 use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
-use crate::protocol::{ExchangeReply, ExportOrder, GenerationRef, GenerationState, Operation, Refusal};
+use crate::protocol::{ExchangeReply, GenerationRef, GenerationState, Operation, PartnerOrder, Refusal};
 use crate::secret::DataKey;
 use crate::time;
 
@@ -28,7 +28,7 @@ fn end_of(expires: &str) -> Result<String, Refusal> {
 }
 
 impl Authority {
-    pub(super) fn ask_for_export(&self, actor: Actor, order: &ExportOrder) -> Result<ExchangeReply, Refusal> {
+    pub(super) fn ask_for_export(&self, actor: Actor, order: &PartnerOrder) -> Result<ExchangeReply, Refusal> {
         self.refusals_logged(actor, op::EXPORT_MADE, |e| e, || {
             check_name("name of a partner", &order.partner, 100)?;
             let recipient: Recipient = order.recipient.parse().map_err(|e: crate::age::AgeError| {
@@ -101,8 +101,8 @@ impl Authority {
                 drop(keys);
                 let body = Body {
                     package,
-                    origin: self.log_key.name().to_owned(),
-                    site_key: self.log_key.to_string(),
+                    origin: self.log_key().name().to_owned(),
+                    site_key: self.log_key().to_string(),
                     partner: partner.clone(),
                     recipient: recipient.fingerprint(),
                     post_quantum: recipient.post_quantum(),
@@ -112,10 +112,9 @@ impl Authority {
                     keys: rows.iter().map(|(_, key)| key.clone()).collect(),
                 };
                 let text = body.text();
-                let note =
-                    self.log_key.note(&text, &self.token().sign(self.signing.0, self.signing.1, text.as_bytes())?);
+                let note = self.signed_note(&text)?;
                 let made = Package::new(body, &sealed, note);
-                made.verify(&self.log_key).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
+                made.verify(&self.log_key()).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
                 self.execute(actor, request, |c, approved| {
                     if approved.operation != operation {
                         return Err(other_request(request, &approved.operation));

@@ -58,7 +58,7 @@ impl Authority {
                     let catalogue = self.lock();
                     let now = catalogue.now();
                     package.check_time(&now).map_err(|e| refused(&e))?;
-                    if body.origin == self.log_key.name() {
+                    if body.origin == self.log_key().name() {
                         let what = format!("the package {} was made by this installation", body.package);
                         return Err(bad_request(what, "its volumes load here without it"));
                     }
@@ -213,7 +213,8 @@ fn keep(
         )?;
     }
     let again = c.sql.execute(
-        "UPDATE generations SET state = ?2, commitment = ?3, kek = ?4, wrapped = ?5, created_leaf = ?6 WHERE key_id = ?1",
+        "UPDATE generations SET state = ?2, commitment = ?3, kek = ?4, wrapped = ?5, created_leaf = ?6,
+         wrapped_leaf = NULL WHERE key_id = ?1",
         params![
             at.key_id.to_string(),
             name(state)?,
@@ -235,6 +236,7 @@ fn keep(
         wrapped: blob,
         created: time::now(),
         created_leaf: leaf,
+        wrapped_leaf: None,
     };
     if again == 0 {
         row.insert(&c.sql)?;

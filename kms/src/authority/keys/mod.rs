@@ -13,6 +13,7 @@ use crate::catalogue::Actor;
 use crate::protocol::{KeysReply, KeysRequest, Refusal};
 
 pub(super) use epoch::{Terms, assign_first};
+pub(super) use list::held_by;
 pub(super) use pool::{check_policy, life_text};
 
 /// What is kept in memory about the life of keys.
