@@ -136,3 +136,9 @@ pub(crate) fn copy_database(
     }
     to.sync_all().map_err(|e| crate::fault::internal(format!("writing the catalogue: {e}")))
 }
+
+/// The bytes of a part, as it came.
+#[must_use]
+pub fn decode_part(part: &str) -> Option<Vec<u8>> {
+    crate::custody::base64::decode(part)
+}

@@ -314,3 +314,9 @@ impl Package {
             .collect()
     }
 }
+
+/// The time now, in the form of an expiry: for reading a package without a key authority, by the clock of this machine.
+#[must_use]
+pub fn now() -> String {
+    crate::time::now()
+}

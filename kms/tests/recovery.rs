@@ -97,7 +97,7 @@ fn keys_before_and_after_are_wrapped_and_shares_open_them() {
 
     let mut out = Vec::new();
     authority.audit_export(ME, &mut out).unwrap();
-    verify_export(&mut out.as_slice(), authority.log_key()).unwrap();
+    verify_export(&mut out.as_slice(), &authority.log_key()).unwrap();
 }
 
 #[test]

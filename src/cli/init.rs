@@ -73,6 +73,9 @@ impl Init {
             Ok(report) => {
                 output.value(&report, human)?;
                 output.note(&format!("next: sealtape --home {} run", home.path().display()));
+                output.note(
+                    "then, against the loss of token or machine: sealtape recovery init (on a machine off the net), and sealtape catalogue backup",
+                );
                 Ok(())
             }
             Err(failure) => {

@@ -8,9 +8,11 @@ pub mod amcrypt;
 mod anchor;
 mod approval;
 mod audit;
+mod catalogue;
 mod custodian;
 mod destroy;
 mod drive;
+mod exchange;
 pub mod failure;
 mod hsm;
 mod image;
@@ -22,9 +24,11 @@ mod output;
 mod pipe;
 mod pool;
 mod progress;
+mod recovery;
 mod restore;
 mod role;
 mod run;
+mod shares;
 mod table;
 mod volume;
 
@@ -116,6 +120,15 @@ enum Command {
     Open(pipe::Open),
     /// Get files back from a cartridge, its image or a sealed stream, without services or catalogue
     Restore(restore::Restore),
+    /// The offline recovery key: make it, install it, drill
+    #[command(subcommand)]
+    Recovery(recovery::Recovery),
+    /// Give keys of volumes to a partner, and take theirs in
+    #[command(subcommand)]
+    Exchange(exchange::Exchange),
+    /// Back the catalogue up, and restore it with the token
+    #[command(subcommand)]
+    Catalogue(catalogue::Catalogue),
     /// Export, verify and read the custody log
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -177,6 +190,9 @@ impl Command {
             Self::Approval(command) => command.run(|| global.home(), output),
             Self::Seal(command) => command.run(&global.home()?, output),
             Self::Open(command) => command.run(&global.home()?, output),
+            Self::Recovery(command) => command.run(|| global.home(), output),
+            Self::Exchange(command) => command.run(&global.home()?, output),
+            Self::Catalogue(command) => command.run(|| global.home(), output),
             Self::Audit(command) => command.run(|| global.home(), output),
             Self::Key(command) => command.run(&global.home()?, output),
             Self::Certificate(command) => command.run(|| global.home(), output),

@@ -9,17 +9,20 @@ use clap::Args;
 use sealtape_drivers::image::{ImageDrive, OpenMode};
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, DriveIdentity, TapeDrive};
 use sealtape_drivers::sg::{ScsiTapeDrive, SgDevice, Sharing};
+use sealtape_kms::exchange::Package;
 use sealtape_kms::hex::HexBytes;
-use sealtape_kms::offline::{OfflineError, unwrap_any};
+use sealtape_kms::offline::{OfflineError, recovery_keys, unwrap_any, unwrap_recovery};
 use sealtape_kms::pkcs11::{Limits, PinLatch, PinSource, TokenConfig, TokenError, Uri, WorkerCommand, read_pin_file};
 use sealtape_kms::protocol::{GenerationRef, Stanza};
 use sealtape_kms::secret::{DATA_KEY_LEN, DataKey};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::exchange::{read_package, site_key};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Bar;
+use super::shares::{ShareOptions, identity};
 use super::table::{bytes, fields};
 use crate::control::{Progress, ProgressUnit};
 use crate::filter;
@@ -32,11 +35,10 @@ use crate::service::pin;
 
 /// Get files back from a cartridge, its image or a sealed stream, without services or catalogue.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The data key comes from --key-file, else from the token named by --module and --token, else from the \
-token of the home folder. Tape file N goes to file-N in the folder. Without the catalogue nothing tells whether something was \
-cut off at the end of a tape: the report says so."
-)]
+#[command(after_help = "The data key comes from --key-file; else from the shares of the recovery key (--share, \
+--type-shares); else from a partner's --package; else from the token named by --module and --token; else from the token of the home \
+folder. Tape file N goes to file-N in the folder. Without the catalogue nothing tells whether something was \
+cut off at the end of a tape: the report says so.")]
 pub(super) struct Restore {
     /// The real drive with the cartridge in it (/dev/sgN, or /dev/nstN), a cartridge's image, or a file that holds a sealed stream
     source: PathBuf,
@@ -63,7 +65,7 @@ pub(super) struct Restore {
 #[derive(Debug, Args)]
 struct KeyOptions {
     /// File that holds the data key itself: 64 hexadecimal digits, readable by you only
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "token", "pin_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "token", "pin_file", "files", "type_shares"])]
     key_file: Option<PathBuf>,
     /// The PKCS#11 module of the token
     #[arg(long, value_name = "FILE", requires = "token")]
@@ -74,6 +76,18 @@ struct KeyOptions {
     /// File that holds the PIN, readable by you only [default: asked for on the terminal]
     #[arg(long, value_name = "FILE", requires = "token")]
     pin_file: Option<PathBuf>,
+    #[command(flatten)]
+    shares: ShareOptions,
+    /// A partner's package that holds the key
+    #[arg(long, value_name = "FILE", requires = "identity", conflicts_with_all = ["key_file", "module", "files", "type_shares"])]
+    package: Option<PathBuf>,
+    /// File with the age identity that the package is for
+    #[arg(long, value_name = "FILE", requires = "package")]
+    identity: Option<PathBuf>,
+    /// Public key of the site that made the package, or a file that holds it [default: the package is taken as it is; the record's own
+    /// commitment shows whether its key is right]
+    #[arg(long, value_name = "KEY|FILE", requires = "package")]
+    site_key: Option<String>,
 }
 
 fn token_uri(text: &str) -> Result<TokenUri, String> {
@@ -149,10 +163,10 @@ impl Restore {
         }
     }
 
-    fn restore(
+    fn restore<'a>(
         &self,
         stream: bool,
-        keys: impl FnOnce() -> Result<KeyWay, Failure>,
+        keys: impl FnOnce() -> Result<KeyWay<'a>, Failure>,
         sink: &mut dyn Sink,
         show: &mut dyn FnMut(u64),
     ) -> Result<Report, Failure> {
@@ -302,15 +316,28 @@ fn image(source: &Path) -> Result<ImageDrive, Failure> {
 }
 
 /// The way to the data key.
-enum KeyWay {
+enum KeyWay<'a> {
     File(PathBuf),
+    Shares(&'a ShareOptions),
+    Package { package: Box<Package>, identity: PathBuf },
     Token(Box<TokenConfig>),
 }
 
 impl KeyOptions {
-    fn resolve(&self, home: impl FnOnce() -> Result<Home, Failure>) -> Result<KeyWay, Failure> {
+    fn resolve(&self, home: impl FnOnce() -> Result<Home, Failure>) -> Result<KeyWay<'_>, Failure> {
         if let Some(file) = &self.key_file {
             return Ok(KeyWay::File(file.clone()));
+        }
+        if self.shares.given() {
+            return Ok(KeyWay::Shares(&self.shares));
+        }
+        if let (Some(file), Some(identity)) = (&self.package, &self.identity) {
+            let package = Box::new(read_package(file)?);
+            if let Some(key) = &self.site_key {
+                package.verify(&site_key(key)?)?;
+            }
+            package.check_time(&sealtape_kms::exchange::now())?;
+            return Ok(KeyWay::Package { package, identity: identity.clone() });
         }
         let (Some(module), Some(uri)) = (&self.module, &self.token) else { return Self::of_home(&home()?) };
         let pin = match &self.pin_file {
@@ -329,7 +356,7 @@ impl KeyOptions {
         })))
     }
 
-    fn of_home(home: &Home) -> Result<KeyWay, Failure> {
+    fn of_home(home: &Home) -> Result<KeyWay<'static>, Failure> {
         let config = Config::load(home)?;
         let uri = parse_uri(&config.keyd.token)?;
         let keyd = sealtape_kms::home::Home::new(config.keyd_state());
@@ -351,23 +378,39 @@ impl KeyOptions {
     }
 }
 
-impl KeyWay {
+impl KeyWay<'_> {
     fn key(self, record: &GenerationRecord) -> Result<GenerationKeys<Opens>, Failure> {
         let scope = record.scope;
+        let at = GenerationRef {
+            volume: scope.volume,
+            partition: scope.partition,
+            generation: scope.generation,
+            key_id: record.key_id,
+        };
+        let stanzas: Vec<Stanza> =
+            record.stanzas.iter().map(|s| Stanza { kind: s.kind, body: HexBytes(s.body.clone()) }).collect();
+        let of_volume = |e: OfflineError| Failure::from(e).of(&format!("volume {}", scope.volume));
         let data_key = match self {
             Self::File(file) => key_from_file(&file)?,
-            Self::Token(config) => {
-                let at = GenerationRef {
-                    volume: scope.volume,
-                    partition: scope.partition,
-                    generation: scope.generation,
-                    key_id: record.key_id,
-                };
-                let stanzas: Vec<Stanza> =
-                    record.stanzas.iter().map(|s| Stanza { kind: s.kind, body: HexBytes(s.body.clone()) }).collect();
-                unwrap_any(*config, &stanzas, at)
-                    .map_err(|e| Failure::from(e).of(&format!("volume {}", scope.volume)))?
+            Self::Shares(shares) => {
+                let keys = recovery_keys(&stanzas).map_err(of_volume)?;
+                let wanted = keys.first().copied().filter(|_| keys.len() == 1);
+                if keys.is_empty() {
+                    return Err(of_volume(OfflineError::NoRecoveryStanza));
+                }
+                unwrap_recovery(&shares.recover(wanted)?.identity, &stanzas, at).map_err(of_volume)?
             }
+            Self::Package { package, identity: file } => {
+                let keys = package.open(&identity(&file)?)?;
+                keys.into_iter().find(|(place, _)| *place == at).map(|(_, key)| key).ok_or_else(|| {
+                    let what = format!(
+                        "the package {} has no key for generation {} of partition {} of volume {}",
+                        package.body.package, at.generation, at.partition, at.volume
+                    );
+                    Failure::new(Exit::Refused, what, "ask the partner for a package with this volume as it is now")
+                })?
+            }
+            Self::Token(config) => unwrap_any(*config, &stanzas, at).map_err(of_volume)?,
         };
         Ok(GenerationKeys::opening(data_key, scope))
     }
@@ -477,6 +520,9 @@ impl From<OfflineError> for Failure {
     fn from(error: OfflineError) -> Self {
         match error {
             OfflineError::Token(token) => token.into(),
+            recovery @ OfflineError::Recovery(_) => {
+                Self::new(Exit::Integrity, recovery.to_string(), "bring shares of the recovery key that it is for")
+            }
             malformed @ OfflineError::Malformed(_) => {
                 Self::new(Exit::Integrity, malformed.to_string(), "the generation record is damaged; use another copy")
             }

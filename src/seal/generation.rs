@@ -42,6 +42,8 @@ impl Stanza {
     pub const AES_KEY_WRAP: u16 = 1;
     /// KEK id (16), nonce (12), encrypted data key (32), tag (16): AES-256-GCM with associated data.
     pub const AES_256_GCM: u16 = 2;
+    /// Recovery key id (16), then an age file to that recovery key.
+    pub const RECOVERY: u16 = 3;
 }
 
 /// What a generation record says.

@@ -55,10 +55,18 @@ fn credential(name: &str) -> io::Result<Pin> {
 }
 
 fn ask(token: &str) -> io::Result<Pin> {
+    ask_for(&format!("PIN for {token}"))
+}
+
+/// Asks for a secret line on the terminal, which does not show it.
+///
+/// # Errors
+/// When there is no terminal, or nothing or too much was typed.
+pub fn ask_for(what: &str) -> io::Result<Pin> {
     let terminal = OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open("/dev/tty");
     let mut terminal =
-        terminal.map_err(|e| io::Error::new(e.kind(), format!("there is no terminal to ask for the PIN on: {e}")))?;
-    write!(terminal, "PIN for {token}: ")?;
+        terminal.map_err(|e| io::Error::new(e.kind(), format!("there is no terminal to ask on for {what}: {e}")))?;
+    write!(terminal, "{what}: ")?;
     terminal.flush()?;
     let quiet = Quiet::new(&terminal)?;
     let pin = read_line(&mut &terminal);

@@ -36,6 +36,7 @@ const TEST: &[Need] = &[
     Need { package: "bacula-sd", shown_by: &["btape"] },
     Need { package: "systemd", shown_by: &["systemd-analyze"] },
     Need { package: "openssh-client", shown_by: &["ssh-keygen", "ssh-agent"] },
+    Need { package: "age", shown_by: &["age", "age-keygen"] },
     Need { package: "python3-venv", shown_by: &[PYTHON_WITH_PIP] },
 ];
 

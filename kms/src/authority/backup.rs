@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Authority, check_name};
 use crate::backup::{FORMAT, Head, Manifest};
-use crate::catalogue::{Actor, Catalogue, Entry, from_db, log_signer, name, named, to_db};
+use crate::catalogue::{Actor, Catalogue, Entry, from_db, name, named, to_db};
 use crate::custody::{base64, op};
 use crate::fault::{bad_request, damaged, internal};
 use crate::hex::Hex;
@@ -87,17 +87,21 @@ impl Authority {
     ) -> Result<Head, Refusal> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(path))?;
         let source = self.state_dir()?.join("catalogue.db");
+        let signer = self.lock().log().signer.as_ref().clone();
         // A connection of its own: one snapshot, and nobody waits for it.
         let source = Connection::open_with_flags(source, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let mut copy = Connection::open(path)?;
-        rusqlite::backup::Backup::new(&source, &mut copy)?.run_to_completion(-1, std::time::Duration::ZERO, None)?;
+        rusqlite::backup::Backup::new(&source, &mut copy)?.run_to_completion(
+            i32::MAX,
+            std::time::Duration::ZERO,
+            None,
+        )?;
         drop(source);
         let mode: String = copy.query_row("PRAGMA journal_mode = DELETE", [], |r| r.get(0))?;
         let verdict: String = copy.query_row("PRAGMA integrity_check(1)", [], |r| r.get(0))?;
         if verdict != "ok" || mode != "delete" {
             return Err(damaged(format!("the copy of the catalogue is damaged: {verdict}, {mode}")));
         }
-        let signer = log_signer(&copy)?;
         let copy = Catalogue::open(copy, signer.clone())?;
         let sql = copy.sql();
         let version = sql.query_row("PRAGMA user_version", [], |r| r.get(0))?;

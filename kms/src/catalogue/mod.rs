@@ -2,8 +2,8 @@
 //! custody entry; a transaction without one is refused. Only the progress of sessions (synchronisation points) is kept without.
 
 mod convert;
-mod destruction;
 mod copies;
+mod destruction;
 mod life;
 mod log;
 mod persons;
@@ -22,8 +22,8 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
-pub(crate) use destruction::RotationRow;
 pub(crate) use copies::Copy;
+pub(crate) use destruction::RotationRow;
 pub(crate) use life::{KeyLifeRow, MediumKekRow, policy_digest};
 pub(crate) use log::{LogSigner, LogState, consistency, leaf_text, log_signer, root_at};
 pub(crate) use persons::{ApprovalRow, RequestRow, RightsRow, dual_leaves};

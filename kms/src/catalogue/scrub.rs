@@ -28,6 +28,8 @@ enum Phase {
 /// A check under way.
 pub(crate) struct Scrub {
     signer: LogSigner,
+    /// That of now, and those from before the catalogue was restored from a backup.
+    origins: Vec<String>,
     size: u64,
     phase: Phase,
     edge: RightEdge,
@@ -47,6 +49,7 @@ impl Scrub {
     pub(crate) fn new(sql: &Connection, signer: LogSigner) -> Result<Self, Refusal> {
         Ok(Self {
             size: stored_size(sql)?,
+            origins: crate::restore::origins(sql, &signer.key)?,
             signer,
             phase: Phase::Leaves,
             edge: RightEdge::default(),
@@ -131,10 +134,10 @@ impl Scrub {
 
     fn leaf(&mut self, leaf: &Leaf, text: &str) -> Result<(), Refusal> {
         let seq = leaf.seq;
-        let origin = self.signer.key.name();
         let opens = leaf.op == op::LOG_OPEN;
-        if opens != (seq == 0) || (opens && leaf.reason.as_deref() != Some(origin)) {
-            return Err(damaged(format!("leaf {seq} of the custody log: the first leaf, and no other, opens it")));
+        let known = leaf.reason.as_ref().is_some_and(|origin| self.origins.contains(origin));
+        if (seq == 0 && !opens) || (opens && !known) {
+            return Err(damaged(format!("leaf {seq} of the custody log does not open it, or opens another one")));
         }
         if let Some(change) = leaf.key_change() {
             let old = self.signer.keys().nth(self.key);

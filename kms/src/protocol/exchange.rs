@@ -12,7 +12,7 @@ use crate::hex::Hex;
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ExchangeRequest {
     /// Asks custodians to approve that keys are given to a partner.
-    Ask(PackageOrder),
+    Ask(PartnerOrder),
     /// Makes the package of an approved request.
     Export {
         /// The request.
@@ -36,7 +36,7 @@ pub enum ExchangeRequest {
 /// Which keys are given to whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PackageOrder {
+pub struct PartnerOrder {
     /// The partner, by name.
     pub partner: String,
     /// Their recipient, as age writes it.

@@ -13,7 +13,7 @@ use crate::custody::{Blob, op};
 use crate::exchange::{Body, MAX_KEYS, Package, PackageKey, seal};
 use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
-use crate::protocol::{ExchangeReply, PackageOrder, GenerationRef, GenerationState, Operation, Refusal};
+use crate::protocol::{ExchangeReply, GenerationRef, GenerationState, Operation, PartnerOrder, Refusal};
 use crate::secret::DataKey;
 use crate::time;
 
@@ -28,7 +28,7 @@ fn end_of(expires: &str) -> Result<String, Refusal> {
 }
 
 impl Authority {
-    pub(super) fn ask_for_export(&self, actor: Actor, order: &PackageOrder) -> Result<ExchangeReply, Refusal> {
+    pub(super) fn ask_for_export(&self, actor: Actor, order: &PartnerOrder) -> Result<ExchangeReply, Refusal> {
         self.refusals_logged(actor, op::EXPORT_MADE, |e| e, || {
             check_name("name of a partner", &order.partner, 100)?;
             let recipient: Recipient = order.recipient.parse().map_err(|e: crate::age::AgeError| {

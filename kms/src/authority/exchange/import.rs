@@ -213,7 +213,8 @@ fn keep(
         )?;
     }
     let again = c.sql.execute(
-        "UPDATE generations SET state = ?2, commitment = ?3, kek = ?4, wrapped = ?5, created_leaf = ?6 WHERE key_id = ?1",
+        "UPDATE generations SET state = ?2, commitment = ?3, kek = ?4, wrapped = ?5, created_leaf = ?6,
+         wrapped_leaf = NULL WHERE key_id = ?1",
         params![
             at.key_id.to_string(),
             name(state)?,
@@ -236,6 +237,7 @@ fn keep(
         wrapped: blob,
         created: time::now(),
         created_leaf: leaf,
+        wrapped_leaf: None,
     };
     if again == 0 {
         row.insert(&c.sql)?;

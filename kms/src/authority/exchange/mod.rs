@@ -115,12 +115,7 @@ fn life(key_id: Uuid, expires: &str) -> KeyLifeRow {
 }
 
 /// Refuses a partner's key that is over. The clock set back does not help: the time of the log's last entry counts too.
-pub(super) fn check_not_over(
-    sql: &Connection,
-    log: &LogState,
-    now: &str,
-    row: &GenerationRow,
-) -> Result<(), Refusal> {
+pub(super) fn check_not_over(sql: &Connection, log: &LogState, now: &str, row: &GenerationRow) -> Result<(), Refusal> {
     let at = row.at;
     let found: Option<(String, i64)> = sql
         .prepare_cached("SELECT expires, leaf FROM imported_keys WHERE key_id = ?1")?

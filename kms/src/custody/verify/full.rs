@@ -21,6 +21,8 @@ struct State<'a> {
     tenants: HashMap<Uuid, RightEdge>,
     /// Which of the keys signs now.
     key: usize,
+    /// The origin that was opened last: a catalogue restored from a backup goes on with its log under another one.
+    opened: Option<String>,
     times: Times,
     checkpoints: u64,
     /// Line of the last checkpoint that agreed.
@@ -46,6 +48,7 @@ pub(super) fn verify<R: BufRead>(
         edge: RightEdge::default(),
         tenants: HashMap::new(),
         key: 0,
+        opened: None,
         times: Times::default(),
         checkpoints: 0,
         verified_to: lines.number(),
