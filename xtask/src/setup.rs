@@ -34,6 +34,7 @@ const TEST: &[Need] = &[
     Need { package: "amanda-client", shown_by: &["amfetchdump"] },
     Need { package: "libencode-locale-perl", shown_by: &["/usr/share/perl5/Encode/Locale.pm"] },
     Need { package: "bacula-sd", shown_by: &["btape"] },
+    Need { package: "libnss3-tools", shown_by: &["certutil"] },
     Need { package: "systemd", shown_by: &["systemd-analyze"] },
     Need { package: "python3-venv", shown_by: &[PYTHON_WITH_PIP] },
 ];
