@@ -96,7 +96,7 @@ enum Command {
     /// Look into tape libraries
     #[command(subcommand)]
     Library(library::Library),
-    /// Look at the token and the key authority
+    /// Look at tokens and the key authority, test and enrol tokens
     #[command(subcommand)]
     Hsm(hsm::Hsm),
     /// Look at pools, make them, and change their policies
@@ -183,7 +183,7 @@ impl Command {
             Self::Drive(command) => command.run(&global.home()?, output),
             Self::Volume(command) => command.run(&global.home()?, output),
             Self::Library(command) => command.run(&global.home()?, output),
-            Self::Hsm(command) => command.run(&global.home()?, output),
+            Self::Hsm(command) => command.run(|| global.home(), output),
             Self::Pool(command) => command.run(&global.home()?, output),
             Self::Custodian(command) => command.run(&global.home()?, output),
             Self::Role(command) => command.run(&global.home()?, output),

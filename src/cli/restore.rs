@@ -448,7 +448,7 @@ fn parse_uri(uri: &TokenUri) -> Result<Uri, Failure> {
 }
 
 /// A rejected PIN is remembered for this user, so that a script cannot lock the token by trying again.
-fn latch_file() -> Result<PathBuf, Failure> {
+pub(super) fn latch_file() -> Result<PathBuf, Failure> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
     let folder = state.ok_or_else(|| {
