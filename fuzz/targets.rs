@@ -148,7 +148,7 @@ pub(crate) fn stream(data: &[u8]) {
         let key = |_: &VolumeLabel, record: &GenerationRecord| {
             Ok::<_, FilterError>(GenerationKeys::new(DataKey::copy_from(&[7; 32]).expect("a page"), record.scope))
         };
-        let opened = sealtape::filter::open::<FilterError>(&mut &*input, &mut output, key, |_| {});
+        let opened = sealtape::filter::open::<_, FilterError>(&mut &*input, &mut output, key, |_| {});
         assert!(opened.is_err() && output.is_empty(), "made-up bytes were opened");
     }
 }

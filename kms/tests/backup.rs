@@ -12,7 +12,7 @@ use sealtape_kms::custody::{Leaf, VerifierKey, verify_export};
 use sealtape_kms::hex::Hex;
 use sealtape_kms::home::Home;
 use sealtape_kms::protocol::{
-    BackupReply, BackupRequest, BackupState, Cartridge, GenerationRef, RefusalCode, SyncPoint,
+    BackupReply, BackupRequest, BackupState, Cartridge, GenerationRef, RefusalCode, SyncPoint, VolumeQuery,
 };
 use sealtape_kms::restore::{GAP, RestoreReport, RestoreToken, restore_home};
 use support::install::{Install, ME, UNIT, labelled, options, order, session};
@@ -77,10 +77,10 @@ fn a_backup_comes_back_on_an_empty_machine_under_a_new_origin() {
     let home = Home::new(&to);
     let authority = Authority::open(&home, options()).unwrap();
     let key_file = std::fs::read_to_string(home.log_key_file()).unwrap();
-    assert_eq!(key_file.parse::<VerifierKey>().unwrap(), *authority.log_key());
+    assert_eq!(key_file.parse::<VerifierKey>().unwrap(), authority.log_key());
     let mut out = Vec::new();
     authority.audit_export(ME, &mut out).unwrap();
-    verify_export(&mut out.as_slice(), authority.log_key()).unwrap();
+    verify_export(&mut out.as_slice(), &authority.log_key()).unwrap();
     let text = String::from_utf8(out).unwrap();
     let opened: Vec<Leaf> = text.lines().filter_map(|l| Leaf::parse(l).ok()).filter(|l| l.op == "log.open").collect();
     assert_eq!(opened.len(), 2);
@@ -144,7 +144,7 @@ fn what_is_no_backup_of_this_installation_is_refused_and_leaves_nothing() {
     assert!(refusal.what.contains("embedded token"), "{refusal}");
     let refusal = restore(&install, &file, other.home.dir()).unwrap_err();
     assert!(refusal.what.contains("is not empty"), "{refusal}");
-    assert!(other.open().list_volumes().unwrap().is_empty());
+    assert!(other.open().list_volumes(&VolumeQuery { count: 1000, ..Default::default() }).unwrap().volumes.is_empty());
 }
 
 /// As after a destruction: the catalogue's key-encryption key is gone from the token.
@@ -221,7 +221,7 @@ fn a_catalogue_of_version_2_is_migrated_and_its_keys_load() {
         .unwrap();
     assert_eq!(version, 2);
     let authority = Authority::open(&Home::new(&home), options()).unwrap();
-    let volumes = authority.list_volumes().unwrap();
+    let volumes = authority.list_volumes(&VolumeQuery { count: 1000, ..Default::default() }).unwrap().volumes;
     assert_eq!(volumes.iter().map(|v| v.label.as_str()).collect::<Vec<_>>(), ["A", "B"]);
     for volume in volumes {
         let view = authority.show_volume(&volume.volume.to_string()).unwrap();
@@ -237,5 +237,5 @@ fn a_catalogue_of_version_2_is_migrated_and_its_keys_load() {
     backup(&authority, &dir.path().join("backup"));
     let mut out = Vec::new();
     authority.audit_export(ME, &mut out).unwrap();
-    verify_export(&mut out.as_slice(), authority.log_key()).unwrap();
+    verify_export(&mut out.as_slice(), &authority.log_key()).unwrap();
 }

@@ -85,7 +85,9 @@ fn work(n: usize, host: &Host, base: GenerationRef, told: &Mutex<Told>) -> Clien
             6 => label(&control, &client, &unit, told),
             _ => {
                 let name = Uuid::new_v4().to_string();
-                control.create_pool(PoolPolicy::standard(&name)).map(|()| drop(told.lock().unwrap().pools.insert(name)))
+                control.create_pool(PoolPolicy::standard(&name)).map(|()| {
+                    told.lock().unwrap().pools.insert(name);
+                })
             }
         };
         if let Err(error) = step {

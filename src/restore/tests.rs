@@ -6,7 +6,7 @@ use sealtape_kms::secret::DataKey;
 
 use super::*;
 use crate::seal::{
-    Compression, GenerationScope, Link, PlainRecord, RecordKind, RecordMark, SessionId, SessionSealer, Suite,
+    Compression, GenerationKeys, GenerationScope, Link, PlainRecord, RecordKind, RecordMark, SessionId, SessionSealer, Suite,
     VolumeKind,
 };
 

@@ -49,7 +49,7 @@ impl Scrub {
     pub(crate) fn new(sql: &Connection, signer: LogSigner) -> Result<Self, Refusal> {
         Ok(Self {
             size: stored_size(sql)?,
-            origins: crate::restore::origins(sql, &signer.key)?,
+            origins: crate::restore::origins(sql, &signer)?,
             signer,
             phase: Phase::Leaves,
             edge: RightEdge::default(),

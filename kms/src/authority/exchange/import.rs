@@ -225,7 +225,6 @@ fn keep(
         ],
     )?;
     let row = GenerationRow {
-        wrapped_leaf: None,
         at,
         suite: key.suite,
         compression: key.compression,

@@ -32,8 +32,6 @@ struct State<'a> {
     anchored: Anchored<'a>,
     /// A tenant's root that is wrong. What is wrong may be an earlier leaf: the next checkpoint tells.
     suspect: Option<(u64, String)>,
-    /// The origin that the last `log.open` gave: a catalogue restored from a backup goes on with its log under another one.
-    opened: Option<String>,
 }
 
 pub(super) fn verify<R: BufRead>(
@@ -55,7 +53,6 @@ pub(super) fn verify<R: BufRead>(
         closed: None,
         anchored: Anchored::new(witnesses),
         suspect: None,
-        opened: None,
     };
     while let Some(text) = lines.next()? {
         let number = lines.number();
