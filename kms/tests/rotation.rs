@@ -113,8 +113,8 @@ fn a_damaged_copy_is_named_and_holds_the_end_only() {
     let install = Install::new();
     let authority = install.open();
     let keys = many(&authority, "A", 12);
-    drop(authority);
-    // One whose row was changed; one whose row agrees with the log, and whose KEK did not make it, is not to be had here.
+    // A row changed under the running service: at a start it would be found before anything else. One whose row agrees with the
+    // log, and whose KEK did not make it, is not to be had here.
     let database = install.database();
     let (bad, other) = (keys[3].0.key_id, keys[7].0.key_id);
     let before: Vec<u8> = database
@@ -123,7 +123,6 @@ fn a_damaged_copy_is_named_and_holds_the_end_only() {
     let swap = "UPDATE generations SET wrapped = (SELECT wrapped FROM generations WHERE key_id = ?2) WHERE key_id = ?1";
     database.execute(swap, [bad.to_string(), other.to_string()]).unwrap();
     drop(database);
-    let authority = install.open();
     authority.rotate(ME, "yearly").unwrap();
     let held = work_off(&authority);
     assert_eq!((held.state, held.total, held.rewrapped), (RotationState::Held, 12, 11));

@@ -48,6 +48,8 @@ fn fill(install: &Install, volumes: u64) -> Uuid {
         outcome: Outcome::Done,
         reason: None,
         tenant: Some(tenant),
+        tenant_root: None,
+        tenant_size: None,
         unit: Some(UNIT.into()),
         ..last
     };

@@ -215,7 +215,8 @@ mod tests {
         assert_eq!(uri.pin_source, Some("/etc/token_pin".into()));
         assert_eq!(uri.object_type.as_deref(), Some("secret-key"));
         let uri: Uri = "pkcs11:token=a?module-name=softhsm2&pin-source=file:///etc/pin&x-other=1".parse().unwrap();
-        assert_eq!(uri.module().unwrap().unwrap().to_str(), Some("/usr/lib/softhsm/libsofthsm2.so"));
+        let module = uri.module().unwrap().unwrap();
+        assert!(module.is_file() && module.ends_with("softhsm/libsofthsm2.so"), "{module:?}");
         assert_eq!(uri.pin_source, Some("/etc/pin".into()));
         assert!(
             "pkcs11:?module-name=none-such"
