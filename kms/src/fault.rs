@@ -43,7 +43,9 @@ impl From<TokenError> for Refusal {
             TokenError::KeyNotFound { .. } | TokenError::KeyAmbiguous { .. } | TokenError::KeyUnfit { .. } => {
                 (RefusalCode::KekMissing, "check which token is connected")
             }
-            TokenError::Busy { .. } => (RefusalCode::Busy, "try again; with more sessions per token more goes on at once"),
+            TokenError::Busy { .. } => {
+                (RefusalCode::Busy, "try again; with more sessions per token more goes on at once")
+            }
             TokenError::TamperedBlob { .. } => {
                 (RefusalCode::TamperedBlob, "restore the catalogue from a backup, or read the key from the medium")
             }

@@ -19,14 +19,15 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::anchor::AnchoringPolicy;
 use crate::authority::{Actor, Authority, unfit};
 use crate::catalogue::{Catalogue, Entry, insert_tenant, meta, name, set_meta};
 use crate::custody::{VerifierKey, op};
 use crate::fault::internal;
 use crate::pkcs11::{
-    Limits, PinLatch, PinSource, SignAlgorithm, Token, TokenConfig, TokenReport, Uri, WorkerCommand, init_token, write_pin_file,
+    Limits, PinLatch, PinSource, SignAlgorithm, Token, TokenConfig, TokenReport, Uri, WorkerCommand, init_token,
+    write_pin_file,
 };
-use crate::anchor::AnchoringPolicy;
 use crate::protocol::{CheckpointView, PoolPolicy, Refusal, RefusalCode};
 use crate::secret::Pin;
 

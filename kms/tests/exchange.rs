@@ -9,7 +9,7 @@ use sealtape_kms::custody::Leaf;
 use sealtape_kms::exchange::Package;
 use sealtape_kms::hex::Hex;
 use sealtape_kms::protocol::{
-    ExchangeReply, ExchangeRequest, PartnerOrder, GenerationRef, IdentityKind, KeyState, LastRecord, Refusal,
+    ExchangeReply, ExchangeRequest, GenerationRef, IdentityKind, KeyState, LastRecord, PartnerOrder, Refusal,
     RefusalCode, Rights, SyncPoint, VolumeQuery,
 };
 use sealtape_kms::secret::DataKey;

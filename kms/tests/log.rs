@@ -146,7 +146,8 @@ fn nobody_forgets_the_tenant() {
     let text = export(&authority, ExportScope::Full, false);
     let mut of_tenant = 0;
     let mut see = |leaf: &Leaf, _: &str, _: Option<&_>| {
-        if leaf.volume.is_some() || (leaf.key.is_some() && ![op::LOG_KEY, op::TOKEN_ENROL].contains(&leaf.op.as_str())) {
+        if leaf.volume.is_some() || (leaf.key.is_some() && ![op::LOG_KEY, op::TOKEN_ENROL].contains(&leaf.op.as_str()))
+        {
             assert!(leaf.tenant.is_some() && leaf.tenant_seq.is_some(), "{leaf:?}");
             of_tenant += 1;
         }

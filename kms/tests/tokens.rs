@@ -239,8 +239,8 @@ fn a_second_token_is_enrolled_in_a_running_installation() {
 fn a_changed_enrolment_or_mechanism_is_found_at_the_start() {
     for (change, word) in [
         ("UPDATE tokens SET record = replace(record, 'aes_key_wrap', 'aes_gcm')", "enrolment of token"),
-        ("UPDATE keks SET mechanism = 'aes_gcm'", "mechanism"),
-        ("UPDATE keks SET canary_sha256 = zeroblob(32)", "canary"),
+        ("UPDATE keks SET mechanism = 'aes_gcm'", "is not the one that custody entry"),
+        ("UPDATE keks SET canary_sha256 = zeroblob(32)", "is not the one that custody entry"),
         ("PRAGMA foreign_keys = OFF; DELETE FROM tokens", "damaged"),
     ] {
         let install = Install::new();
@@ -251,15 +251,14 @@ fn a_changed_enrolment_or_mechanism_is_found_at_the_start() {
 }
 
 #[test]
-fn an_installation_from_before_enrolment_is_adopted() {
+fn keys_that_lost_their_token_are_not_taken_for_older_ones() {
     let install = Install::new();
     {
         let authority = install.open();
         install::labelled(&authority, "A");
     }
-    // As an earlier version left it: no tokens, and keys that name none. Their entries have a digest here, which theirs had not, so
-    // what this shows is that such keys are refused, and not taken for older ones.
+    // As an earlier version left it: no tokens, and keys that name none. But their entries have a digest, which theirs had not.
     install.database().execute_batch("UPDATE keks SET token = NULL; DELETE FROM tokens").unwrap();
     let refusal = Authority::open(&install.home, install::options()).unwrap_err();
-    assert!(refusal.what.contains("has another token"), "{refusal}");
+    assert!(refusal.what.contains("is not the one that custody entry"), "{refusal}");
 }

@@ -8,7 +8,7 @@ use sealtape_kms::age::Kind;
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
 use sealtape_kms::custody::VerifierKey;
 use sealtape_kms::exchange::{MAX_FILE, Package, PackageError};
-use sealtape_kms::protocol::{Direction, ExchangeReply, ExchangeRequest, PartnerOrder, IdentityKind, PackageView};
+use sealtape_kms::protocol::{Direction, ExchangeReply, ExchangeRequest, IdentityKind, PackageView, PartnerOrder};
 use uuid::Uuid;
 
 use super::failure::{Exit, Failure};

@@ -91,7 +91,6 @@ impl Key {
             Self::List(list) => list.run(&keyd, output),
             Self::Destroy(command) => command.run(home, output),
             Self::Compromise(compromise) => compromise.run(&keyd, output),
-            Self::Destroy(command) => command.run(home, output),
             Self::Extend { volumes, until, reason } => {
                 let open_until = if until.len() == 10 { format!("{until}T23:59:59.999Z") } else { until };
                 request(&keyd, output, KeysRequest::Extend { volumes, open_until, reason })

@@ -6,8 +6,8 @@ use sealtape_kms::secret::DataKey;
 
 use super::*;
 use crate::seal::{
-    Compression, GenerationKeys, GenerationScope, Link, PlainRecord, RecordKind, RecordMark, SessionId, SessionSealer, Suite,
-    VolumeKind,
+    Compression, GenerationKeys, GenerationScope, Link, PlainRecord, RecordKind, RecordMark, SessionId, SessionSealer,
+    Suite, VolumeKind,
 };
 
 const SCOPE: GenerationScope =

@@ -97,15 +97,8 @@ impl NewKek {
             )?,
             KekPurpose::Medium => 1,
         };
-        let digest = kek_digest(
-            self.id,
-            self.token,
-            purpose,
-            DEFAULT_TENANT,
-            epoch,
-            self.mechanism,
-            &self.canary_sha256,
-        )?;
+        let digest =
+            kek_digest(self.id, self.token, purpose, DEFAULT_TENANT, epoch, self.mechanism, &self.canary_sha256)?;
         let entry = Entry::done(actor, op::KEK_CREATE).key(self.id).tenant(DEFAULT_TENANT);
         let leaf = change.record(entry.digest(digest).blobs(vec![canary]))?;
         close_intent(change, self.intent)?;

@@ -46,8 +46,8 @@ pub use crate::time::Clock;
 pub(crate) use admin::insert_pool;
 pub use audit::{ExportRun, ScrubPace};
 pub use dual::Changed;
-pub(crate) use hsm::unfit;
 use dual::Rights;
+pub(crate) use hsm::unfit;
 pub(crate) use kek::KekPurpose;
 use limiter::RefusalLimiter;
 
@@ -134,7 +134,11 @@ impl Authority {
         let mut catalogue = Catalogue::open(connection, signer)?;
         catalogue.set_clock(clock);
         let tokens = hsm::Registry::open(token, catalogue.sql(), catalogue.log())?;
-        let rights = Rights::load(catalogue.sql(), catalogue.log(), &crate::restore::origins(catalogue.sql(), &catalogue.log().signer)?)?;
+        let rights = Rights::load(
+            catalogue.sql(),
+            catalogue.log(),
+            &crate::restore::origins(catalogue.sql(), &catalogue.log().signer)?,
+        )?;
         let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
             anchors: anchor::Anchors::new(policy, &catalogue)?,

@@ -579,7 +579,10 @@ impl GenerationRow {
                 RefusalCode::TamperedBlob,
                 format!(
                     "the wrapped key of generation {} of partition {} of volume {} is not the one that custody entry {} names: the catalogue was changed",
-                    self.at.generation, self.at.partition, self.at.volume, self.named_by()
+                    self.at.generation,
+                    self.at.partition,
+                    self.at.volume,
+                    self.named_by()
                 ),
                 "restore the catalogue from a backup, and tell the auditor",
             ));

@@ -2,12 +2,12 @@
 //! `docs/custody/custody-log.md`; the storage is part of the catalogue.
 
 pub(crate) mod base64;
+pub mod certificate;
 mod csv;
 mod export;
 mod leaf;
 mod log_key;
 mod note;
-pub mod certificate;
 pub mod op;
 pub mod tree;
 mod verify;

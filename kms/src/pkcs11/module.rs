@@ -176,7 +176,10 @@ impl Module {
                 return match self.attempt(seat, lane, &op).1 {
                     Ok(value) => Ok(value),
                     Err(again) if again.ambiguous() => {
-                        tracing::warn!(fault = again.text(), "the token works, so it is the wrapped key that it does not take");
+                        tracing::warn!(
+                            fault = again.text(),
+                            "the token works, so it is the wrapped key that it does not take"
+                        );
                         Err(TokenError::TamperedBlob { kek: with.kek })
                     }
                     Err(other) => Err(other.plain(&seat.name())),

@@ -288,9 +288,7 @@ impl Serving {
             Request::RewrapCheck { kek, items } => {
                 Ok(Reply::Rewrapped(check_all(|step| run_step(module, seat, lane, &step), kek, items)?))
             }
-            Request::DestroyKek { id } => {
-                Ok(Reply::Destroyed(module.run(seat, lane, None, |l| l.destroy_kek(*id))?))
-            }
+            Request::DestroyKek { id } => Ok(Reply::Destroyed(module.run(seat, lane, None, |l| l.destroy_kek(*id))?)),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::{AuditReply, AuditRequest, ScrubView};
 use super::anchor::AnchoringView;
+use super::audit::{AuditReply, AuditRequest, ScrubView};
 
 use super::backup::{BackupReply, BackupRequest};
 use super::data_path::Ticket;

@@ -66,7 +66,8 @@ fn body(text: &[u8]) -> Option<&[u8]> {
 
 /// All lines but checkpoints.
 fn entries(text: &[u8]) -> Vec<&[u8]> {
-    let checkpoint = |line: &&[u8]| line.windows(12).any(|w| w == b"\"checkpoint\"") || line.starts_with(b"checkpoint,");
+    let checkpoint =
+        |line: &&[u8]| line.windows(12).any(|w| w == b"\"checkpoint\"") || line.starts_with(b"checkpoint,");
     text.split(|byte| *byte == b'\n').filter(|line| !checkpoint(line)).collect()
 }
 

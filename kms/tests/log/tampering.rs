@@ -43,7 +43,8 @@ fn once(text: &str, other: &str, numbers: &mut Numbers) -> (&'static str, Vec<u8
         }
         1 => {
             let at = numbers.below(bytes.len());
-            bytes[at] = b"0123456789abcdefABZ\"\\,{}[]:-+= \n\t"[numbers.below(34)];
+            let others = b"0123456789abcdefABZ\"\\,{}[]:-+= \n\t";
+            bytes[at] = others[numbers.below(others.len())];
             ("a byte", bytes)
         }
         2 => {

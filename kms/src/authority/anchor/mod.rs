@@ -146,8 +146,7 @@ impl Authority {
             self.lock().sql().query_row(query, [], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
         if let Some((size, note)) = newest {
             let key = self.lock().log().signer.at(from_db(size)?).clone();
-            let (checkpoint, _) =
-                key.open(&note).map_err(|e| damaged(format!("the newest checkpoint: {e}")))?;
+            let (checkpoint, _) = key.open(&note).map_err(|e| damaged(format!("the newest checkpoint: {e}")))?;
             self.publish(&checkpoint, &note);
         }
         Ok(())

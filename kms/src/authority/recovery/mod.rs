@@ -12,9 +12,7 @@ use super::{Authority, DEFAULT_TENANT};
 use crate::catalogue::{Actor, Change, Entry};
 use crate::custody::op;
 use crate::fault::bad_request;
-use crate::protocol::{
-    Operation, RecoveryKeyState, RecoveryReply, RecoveryRequest, Refusal, RefusalCode,
-};
+use crate::protocol::{Operation, RecoveryKeyState, RecoveryReply, RecoveryRequest, Refusal, RefusalCode};
 use crate::recovery::{PublicHalf, key_id};
 
 impl Authority {

@@ -205,7 +205,12 @@ impl Operation {
                 format!("mark the key-encryption key {kek}, and all keys under it, as compromised")
             }
             Self::KeyExtend { volumes, open_until } => {
-                format!("let the keys of {} volume(s) open until {}: {}", volumes.len(), quoted(open_until), list(volumes))
+                format!(
+                    "let the keys of {} volume(s) open until {}: {}",
+                    volumes.len(),
+                    quoted(open_until),
+                    list(volumes)
+                )
             }
             Self::VolumeRescue { volume, hours } => {
                 format!("let volume {volume}, whose key is compromised, be read for {hours} hour(s)")
