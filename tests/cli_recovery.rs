@@ -16,7 +16,7 @@ fn same(site: &Site, out: &str) {
     must(
         &site.work(),
         &[],
-        &format!("mkdir {out}.x && tar -b 512 -xf {out}/file-0 -C {out}.x && diff -r in {out}.x/in"),
+        &format!("mkdir {out}.x && tar -b 512 -xf {out}/file-00000 -C {out}.x && diff -r in {out}.x/in"),
     );
 }
 

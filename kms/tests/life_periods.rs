@@ -118,7 +118,8 @@ fn periods_and_policies_cannot_be_changed_in_the_database() {
     ] {
         let sql = install.database();
         sql.execute_batch("SAVEPOINT before").unwrap();
-        let copy: Vec<(String, Option<String>, Option<String>, Option<String>, i64)> = {
+        type Row = (String, Option<String>, Option<String>, Option<String>, i64);
+        let copy: Vec<Row> = {
             let mut query =
                 sql.prepare("SELECT key_id, seal_until, open_until, medium_kek, leaf FROM key_life").unwrap();
             let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?))).unwrap();

@@ -217,7 +217,8 @@ fn entries_are_found_page_by_page() {
     let times: Vec<&str> = all.iter().map(|l| l.time.as_str()).collect();
     let middle = times[times.len() / 2].to_owned();
     let actor = all.iter().find(|l| l.op == op::KEY_RELEASE).unwrap().actor.clone();
-    let filters: Vec<(EntryFilter, Box<dyn Fn(&Leaf) -> bool>)> = vec![
+    type Fits = Box<dyn Fn(&Leaf) -> bool>;
+    let filters: Vec<(EntryFilter, Fits)> = vec![
         (EntryFilter::default(), Box::new(|_| true)),
         (
             EntryFilter { volume: Some("A".into()), ..EntryFilter::default() },

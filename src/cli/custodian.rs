@@ -27,7 +27,7 @@ pub(super) enum Custodian {
         /// The person
         name: String,
         #[command(flatten)]
-        keys: Keys,
+        keys: PublicKeys,
         /// Why; those who approve read it
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -48,7 +48,7 @@ pub(super) struct Add {
     /// A name that stands for this person for ever: letters, digits and . _ - @
     name: String,
     #[command(flatten)]
-    keys: Keys,
+    keys: PublicKeys,
     /// Give this role too, everywhere; may be given several times
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<Role>,
@@ -59,13 +59,13 @@ pub(super) struct Add {
 
 /// Public keys.
 #[derive(Debug, Args)]
-pub(super) struct Keys {
+pub(super) struct PublicKeys {
     /// File with the person's public key, such as id_ed25519.pub; may be given several times
     #[arg(long = "key", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
 
-impl Keys {
+impl PublicKeys {
     fn read(&self) -> Result<Vec<String>, Failure> {
         let mut keys = Vec::new();
         for file in &self.files {

@@ -94,7 +94,8 @@ impl KeyGuard {
             units: Mutex::default(),
             stop: AtomicBool::new(false),
         });
-        let threads: [(&str, fn(&Guarded)); 3] =
+        type Work = fn(&Guarded);
+        let threads: [(&str, Work); 3] =
             [("key-ends", Guarded::watch), ("key-renewal", Guarded::renew), ("key-leases", Guarded::expire)];
         for (name, work) in threads {
             let guarded = Arc::clone(&guarded);

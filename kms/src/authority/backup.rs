@@ -184,26 +184,22 @@ impl Authority {
         let mut query = catalogue.sql().prepare(
             "SELECT id, place, catalogue_keks, checkpoint_size, sha256, state, created, leaf FROM backups ORDER BY leaf DESC",
         )?;
-        let rows: Vec<(String, String, String, i64, Vec<u8>, String, String, i64)> = query
-            .query_map([], |r| {
-                Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?, r.get(7)?))
-            })?
-            .collect::<Result<_, _>>()?;
-        rows.into_iter()
-            .map(|(id, place, keks, size, sha256, state, created, leaf)| {
-                Ok(BackupView {
-                    backup: crate::catalogue::uuid(&id)?,
-                    place,
-                    catalogue_keks: serde_json::from_str(&keks)
-                        .map_err(|_| damaged("a backup's keys are malformed"))?,
-                    checkpoint_size: from_db(size)?,
-                    sha256: Hex(sha256.try_into().map_err(|_| damaged("a backup's hash is malformed"))?),
-                    state: named(state)?,
-                    created,
-                    entry: from_db(leaf)?,
-                })
-            })
-            .collect()
+        let mut rows = query.query([])?;
+        let mut backups = Vec::new();
+        while let Some(r) = rows.next()? {
+            let keks: String = r.get(2)?;
+            backups.push(BackupView {
+                backup: crate::catalogue::uuid(&r.get::<_, String>(0)?)?,
+                place: r.get(1)?,
+                catalogue_keks: serde_json::from_str(&keks).map_err(|_| damaged("a backup's keys are malformed"))?,
+                checkpoint_size: from_db(r.get(3)?)?,
+                sha256: Hex(r.get::<_, Vec<u8>>(4)?.try_into().map_err(|_| damaged("a backup's hash is malformed"))?),
+                state: named(r.get(5)?)?,
+                created: r.get(6)?,
+                entry: from_db(r.get(7)?)?,
+            });
+        }
+        Ok(backups)
     }
 
     fn backup_destroyed(&self, actor: Actor, backup: Uuid, reason: &str) -> Result<BackupReply, Refusal> {

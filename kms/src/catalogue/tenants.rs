@@ -1,6 +1,7 @@
 //! Tenants' trees: a tenant's leaves make an RFC 6962 tree of their own, whose root enters the main log before every checkpoint.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -88,14 +89,16 @@ impl TenantTrees {
 
     /// The tree of a tenant, empty for one that is new.
     pub(super) fn tree(&mut self, sql: &Connection, id: TenantId) -> Result<&mut TenantTree, Refusal> {
-        if !self.0.contains_key(&id) {
-            let found: Option<Option<String>> =
-                sql.query_row("SELECT uuid FROM tenants WHERE id = ?1", [id], |r| r.get(0)).optional()?;
-            let name = found.flatten().ok_or_else(|| damaged(format!("the catalogue lacks tenant {id}")))?;
-            let tree = TenantTree { uuid: uuid(&name)?, edge: RightEdge::default(), rooted: 0 };
-            self.0.insert(id, Arc::new(tree));
-        }
-        let tree = self.0.get_mut(&id).ok_or_else(|| damaged(format!("the catalogue lacks tenant {id}")))?;
+        let tree = match self.0.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let found: Option<Option<String>> =
+                    sql.query_row("SELECT uuid FROM tenants WHERE id = ?1", [id], |r| r.get(0)).optional()?;
+                let name = found.flatten().ok_or_else(|| damaged(format!("the catalogue lacks tenant {id}")))?;
+                let tree = TenantTree { uuid: uuid(&name)?, edge: RightEdge::default(), rooted: 0 };
+                new.insert(Arc::new(tree))
+            }
+        };
         Ok(Arc::make_mut(tree))
     }
 

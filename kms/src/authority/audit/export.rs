@@ -24,7 +24,7 @@ const PART: u64 = 500;
 enum Rest {
     Full { next: u64 },
     Tenant { id: Uuid, next: u64, size: u64 },
-    Selection { filter: LeafFilter, next: Option<u64>, last: u64, entries: u64 },
+    Selection { filter: Box<LeafFilter>, next: Option<u64>, last: u64, entries: u64 },
     Nothing,
 }
 
@@ -200,7 +200,7 @@ impl Authority {
             }
             (None, Some(filter)) => {
                 let (first, last) = time_range(sql, &filter, size)?;
-                Rest::Selection { filter, next: Some(first), last, entries: 0 }
+                Rest::Selection { filter: Box::new(filter), next: Some(first), last, entries: 0 }
             }
             (None, None) => Rest::Full { next: 0 },
         };

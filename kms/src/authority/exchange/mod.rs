@@ -43,26 +43,23 @@ impl Authority {
         let mut query = catalogue.sql().prepare(
             "SELECT id, direction, origin, partner, recipient, expires, keys, created, leaf FROM packages ORDER BY leaf DESC",
         )?;
-        let rows: Vec<(String, String, String, String, String, String, i64, String, i64)> = query
-            .query_map([], |r| {
-                Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?))
-            })?
-            .collect::<Result<_, _>>()?;
-        rows.into_iter()
-            .map(|(id, direction, origin, partner, recipient, expires, keys, created, leaf)| {
-                Ok(PackageView {
-                    package: crate::catalogue::uuid(&id)?,
-                    direction: named(direction)?,
-                    origin,
-                    partner,
-                    recipient: recipient.parse().map_err(|_| damaged("a package's recipient is malformed"))?,
-                    expires,
-                    keys: from_db(keys)?,
-                    created,
-                    entry: from_db(leaf)?,
-                })
-            })
-            .collect()
+        let mut rows = query.query([])?;
+        let mut packages = Vec::new();
+        while let Some(r) = rows.next()? {
+            let recipient: String = r.get(4)?;
+            packages.push(PackageView {
+                package: crate::catalogue::uuid(&r.get::<_, String>(0)?)?,
+                direction: named(r.get(1)?)?,
+                origin: r.get(2)?,
+                partner: r.get(3)?,
+                recipient: recipient.parse().map_err(|_| damaged("a package's recipient is malformed"))?,
+                expires: r.get(5)?,
+                keys: from_db(r.get(6)?)?,
+                created: r.get(7)?,
+                entry: from_db(r.get(8)?)?,
+            });
+        }
+        Ok(packages)
     }
 }
 

@@ -128,7 +128,7 @@ impl Authority {
 
     /// Enrols the first token of a set-up, or of a catalogue from before tokens were enrolled, whose keys it adopts.
     pub(crate) fn enrol_first(&self, actor: Actor, report: &TokenReport) -> Result<(), Refusal> {
-        let token = Arc::clone(&self.tokens.first().1);
+        let token = Arc::clone(self.tokens.first().1);
         let id = Uuid::new_v4();
         let record = self.lock().change(|c| record(c, actor, id, FIRST, &token, None, report))?;
         self.tokens.put(record, token);

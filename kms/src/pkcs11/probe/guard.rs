@@ -49,7 +49,8 @@ pub(super) fn guarded(table: &mut Table, lane: &mut Lane, id: Uuid, mechanism: W
     let told: Vec<String> = read
         .iter()
         .flatten()
-        .filter_map(|a| matches!(a, Attribute::Value(v) if !v.is_empty()).then(|| "its value is told".to_owned()))
+        .filter(|a| matches!(a, Attribute::Value(v) if !v.is_empty()))
+        .map(|_| "its value is told".to_owned())
         .collect();
     table.refuses("reading the KEK is refused", Weight::Leak, 1, &told);
     changes(table, lane, kek, mechanism);
