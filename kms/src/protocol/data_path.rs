@@ -36,7 +36,7 @@ impl fmt::Debug for Ticket {
 pub enum DataPathRequest {
     /// Registers the volume a ticket allows. Repeated with the same ticket it names the same volume until that is fully labelled.
     CreateVolume {
-        /// The ticket, from [`ControlRequest::AuthorizeLabel`].
+        /// The ticket, from [`super::ControlRequest::AuthorizeLabel`].
         ticket: Ticket,
         /// The unit that labels.
         unit: String,

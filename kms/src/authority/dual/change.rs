@@ -71,7 +71,7 @@ impl Authority {
     /// Carries an approved change of persons, keys or roles out; gives the custody entry.
     ///
     /// # Errors
-    /// As [`Authority::execute`].
+    /// When the request is not approved, or a rule or the log forbids it.
     pub fn execute_change(&self, actor: Actor, request: Uuid) -> Result<u64, Refusal> {
         self.refusals_logged(
             actor,
