@@ -179,12 +179,13 @@ fn killed_twenty_times() {
     let authority = install.open();
     let keys = many(&authority, "A", 250);
     drop(authority);
+    let said = install.dir.path().join("said");
     let child = || {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_that_rotates", "--nocapture"])
             .env(CHILD, install.home.dir())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(&said).unwrap())
             .spawn()
             .unwrap()
     };
@@ -208,7 +209,7 @@ fn killed_twenty_times() {
         };
         if status.signal() != Some(9) {
             // It came to its end: that has to be a good one, and the next begins anew.
-            assert!(status.success(), "{status}");
+            assert!(status.success(), "{status}: {}", std::fs::read_to_string(&said).unwrap());
             let authority = install.open();
             all_load(&authority, &keys);
             authority.rotate(ME, "once more").unwrap();

@@ -143,6 +143,8 @@ pub(super) struct Running {
     pub(super) pid: u32,
     child: Mutex<Child>,
     writer: Mutex<UnixStream>,
+    /// To close it while a writer is at work.
+    socket: UnixStream,
     shared: Arc<Shared>,
 }
 
@@ -186,6 +188,7 @@ impl Running {
             Ok((child, ours, reader))
         };
         let (child, writer, reader) = start().map_err(fault)?;
+        let socket = writer.try_clone().map_err(fault)?;
         let waiting = Mutex::new(Waiting { open: true, last: 0, calls: HashMap::new() });
         let shared = Arc::new(Shared { waiting, latches: Mutex::default() });
         let running = Self {
@@ -193,6 +196,7 @@ impl Running {
             pid: child.id(),
             child: Mutex::new(child),
             writer: Mutex::new(writer),
+            socket,
             shared: Arc::clone(&shared),
         };
         let read = move || shared.read(&reader);
@@ -245,21 +249,48 @@ impl Running {
         }
     }
 
-    /// SIGKILL: a hung module reacts to nothing else, and the worker holds no state worth a farewell.
+    /// Ends a process in which a call hangs. Other lanes get a moment to come out of the module (it may be writing); then SIGKILL, for
+    /// a hung module reacts to nothing else.
     pub(super) fn end(&self) {
+        self.end_within(A_MOMENT);
+    }
+
+    fn end_within(&self, patience: Duration) {
         self.shared.close();
-        let mut child = locked(&self.child);
-        if let Err(e) = child.kill().and_then(|()| child.wait()) {
+        let farewell = || -> io::Result<()> {
+            // To the worker this is its parent's end.
+            match self.socket.shutdown(Shutdown::Write) {
+                Err(e) if e.kind() != io::ErrorKind::NotConnected => return Err(e),
+                _ => {}
+            }
+            let mut child = locked(&self.child);
+            let until = Instant::now() + patience;
+            while child.try_wait()?.is_none() {
+                if Instant::now() >= until {
+                    child.kill()?;
+                    child.wait()?;
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        };
+        if let Err(e) = farewell() {
             tracing::warn!("ending the PKCS#11 worker {}: {e}", self.pid);
         }
     }
 }
 
+/// For calls of other lanes, when one hangs.
+const A_MOMENT: Duration = Duration::from_millis(250);
+/// For calls under way, when nothing hangs.
+const NORMAL_END: Duration = Duration::from_secs(5);
+
 impl Drop for Running {
     fn drop(&mut self) {
-        self.end();
+        self.end_within(NORMAL_END);
         // The reader has a descriptor of its own.
-        if let Err(e) = locked(&self.writer).shutdown(Shutdown::Both) {
+        if let Err(e) = self.socket.shutdown(Shutdown::Both) {
             tracing::debug!("closing the socket of the PKCS#11 worker: {e}");
         }
     }

@@ -17,6 +17,7 @@ mod profile;
 mod rewrap;
 mod sys;
 mod token;
+mod under_way;
 mod uri;
 mod wire;
 mod worker;

@@ -11,14 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cryptoki::object::ObjectClass;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 
 use super::blank::BlankToken;
 use super::error::TokenError;
 use super::module::{Module, Seat};
 use super::rewrap::{Step, check_all, rewrap_all};
+use super::under_way::UnderWay;
 use super::wire::{Answer, Area, Call, Reply, Request, receive, send};
 use crate::hex::HexBytes;
-use crate::sys::exit_now;
 
 /// Serves PKCS#11 requests until the parent goes away; the body of the hidden command [`super::WORKER_ARGUMENT`].
 ///
@@ -27,10 +28,13 @@ use crate::sys::exit_now;
 pub fn worker_main() -> io::Result<()> {
     crate::secret::harden_process()?;
     crate::sys::drop_capabilities()?;
+    // A service manager's signal reaches every process of the service: it is the parent that says when the end has come.
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).thread_block()?;
     let socket = take_socket()?;
-    watch_parent(socket.try_clone()?)?;
+    let under_way = Arc::new(UnderWay::default());
+    watch_parent(socket.try_clone()?, Arc::clone(&under_way))?;
     let mut worker = Worker {
-        out: Arc::new(Out(Mutex::new(socket.try_clone()?))),
+        out: Arc::new(Out { socket: Mutex::new(socket.try_clone()?), under_way }),
         module: None,
         blank: None,
         tokens: HashMap::new(),
@@ -38,8 +42,10 @@ pub fn worker_main() -> io::Result<()> {
     loop {
         match receive::<Call<Request>>(&mut &socket) {
             Ok((call, area)) => worker.take(call, area)?,
-            // The parent has gone: the normal end. At once: a lane may be inside the module, and unloading under it would crash.
-            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => exit_now(0),
+            // The parent has gone: the normal end.
+            Err(e) if matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                worker.out.under_way.leave(0)
+            }
             Err(e) => return Err(e),
         }
     }
@@ -56,18 +62,18 @@ fn take_socket() -> io::Result<UnixStream> {
 }
 
 /// Ends the process when the parent is gone, even while the module hangs.
-fn watch_parent(socket: UnixStream) -> io::Result<()> {
+fn watch_parent(socket: UnixStream, under_way: Arc<UnderWay>) -> io::Result<()> {
     let watch = move || {
         loop {
             let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => exit_now(1),
+                Err(_) => under_way.leave(1),
             }
             let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
             let [fd] = fds;
             if fd.revents().is_some_and(|r| r.intersects(gone)) {
-                exit_now(0);
+                under_way.leave(0);
             }
         }
     };
@@ -80,22 +86,27 @@ fn worker_fault(e: impl ToString) -> TokenError {
 }
 
 /// The way back, shared by all lanes.
-struct Out(Mutex<UnixStream>);
+struct Out {
+    socket: Mutex<UnixStream>,
+    under_way: Arc<UnderWay>,
+}
 
 impl Out {
     fn answer(&self, id: u64, token: u32, reply: Reply, secret: &Area) {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(e) = send(&mut &*socket, &Answer { id, token, reply }, secret) {
             // Half an answer would be taken for the beginning of the next.
+            // The caller's call is over, and those of other lanes are not.
             eprintln!("sealtape-pkcs11-worker: {e}");
-            exit_now(1);
+            drop(socket);
+            self.under_way.leave(1);
         }
     }
 
     fn failed(&self, id: u64, token: u32, error: TokenError) {
         match Area::empty() {
             Ok(area) => self.answer(id, token, Reply::Failed(error), &area),
-            Err(_) => exit_now(1),
+            Err(_) => self.under_way.leave(1),
         }
     }
 }
@@ -117,6 +128,8 @@ type OnceSeat = Mutex<Option<Arc<Seat>>>;
 impl Worker {
     fn take(&mut self, call: Call<Request>, area: Area) -> io::Result<()> {
         let (id, token) = (call.id, call.token);
+        let out = Arc::clone(&self.out);
+        let Some(within) = out.under_way.begin() else { return Ok(()) };
         let served = match &call.request {
             Request::Load { module, parameters } => {
                 self.load(module.clone(), parameters.as_deref()).map(|()| Reply::Done)
@@ -129,6 +142,7 @@ impl Worker {
             },
             _ => return self.hand_on(call, area),
         };
+        drop(within);
         match served {
             Ok(reply) => self.out.answer(id, token, reply, &Area::empty()?),
             Err(e) => self.out.failed(id, token, e),
@@ -208,6 +222,7 @@ impl Serving {
         while let Ok(job) = calls.recv() {
             let (call, area) = *job;
             let answered = Area::empty().map_err(worker_fault).and_then(|mut secret| {
+                let Some(_within) = self.out.under_way.begin() else { return Err(worker_fault("the end has come")) };
                 let reply = self.serve(&call, &area, &mut secret)?;
                 Ok((reply, secret))
             });
