@@ -83,8 +83,7 @@ pub(super) fn requirement(operation: &Operation) -> (Role, u8) {
         | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
-        | Operation::KeyExport { .. }
-        | Operation::SetPolicy { .. } => (Role::SecurityOfficer, 2),
+        | Operation::KeyExport { .. } => (Role::SecurityOfficer, 2),
     }
 }
 
@@ -104,8 +103,7 @@ pub(super) fn change_op(operation: &Operation) -> Option<&'static str> {
         | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
-        | Operation::KeyExport { .. }
-        | Operation::SetPolicy { .. } => None,
+        | Operation::KeyExport { .. } => None,
     }
 }
 
