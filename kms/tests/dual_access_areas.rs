@@ -138,6 +138,7 @@ fn each_request_is_for_its_roles_alone() {
         (anchor(AnchorRequest::Status), &Role::ALL),
         (anchor(AnchorRequest::Now), &[SecurityOfficer, Administrator, Auditor]),
         (anchor(AnchorRequest::Accept { name: "w1".into(), reason: "x".into() }), &security),
+        (anchor(AnchorRequest::Lift { name: "w1".into(), request: None, reason: "x".into() }), &security),
     ];
     let (_install, authority) = roles(&[]);
     for (request, roles) in &wanted {

@@ -158,6 +158,8 @@ pub const ANCHOR_ALARM: &str = "anchor.alarm";
 pub const ANCHOR_STATE: &str = "anchor.state";
 /// An anchor that has lost what was anchored in it begins from nothing.
 pub const ANCHOR_ACCEPT: &str = "anchor.accept";
+/// The alarm of an anchor is lifted by custodians.
+pub const ANCHOR_LIFT: &str = "anchor.lift";
 /// A key whose release was entered did not leave, because the entry could not be anchored.
 pub const KEY_WITHHELD: &str = "key.withheld";
 

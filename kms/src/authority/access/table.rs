@@ -166,8 +166,8 @@ fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
         AuditRequest::RotateLogKey { .. } => SECURITY,
         AuditRequest::Anchor { request: AnchorRequest::Status } => Need::AnyRole,
         AuditRequest::Anchor { request: AnchorRequest::Now } => Need::OneOf(&[Auditor, Administrator, SecurityOfficer]),
-        // It says that what an anchor does not hold any more is nevertheless right.
-        AuditRequest::Anchor { request: AnchorRequest::Accept { .. } } => SECURITY,
+        // It says that what an anchor does not hold any more, or contradicts, is nevertheless right.
+        AuditRequest::Anchor { request: AnchorRequest::Accept { .. } | AnchorRequest::Lift { .. } } => SECURITY,
     };
     Ok((need, Scope::everywhere()))
 }

@@ -83,7 +83,8 @@ pub(super) fn requirement(operation: &Operation) -> (Role, u8) {
         | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
-        | Operation::KeyExport { .. } => (Role::SecurityOfficer, 2),
+        | Operation::KeyExport { .. }
+        | Operation::AnchorLift { .. } => (Role::SecurityOfficer, 2),
     }
 }
 
@@ -103,7 +104,8 @@ pub(super) fn change_op(operation: &Operation) -> Option<&'static str> {
         | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
-        | Operation::KeyExport { .. } => None,
+        | Operation::KeyExport { .. }
+        | Operation::AnchorLift { .. } => None,
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) fn normal(mut operation: Operation) -> Result<Operation, Refusal> {
         | Operation::KeyCompromise { .. }
         | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
-        | Operation::RecoveryKeyRetire { .. } => {}
+        | Operation::RecoveryKeyRetire { .. }
+        | Operation::AnchorLift { .. } => {}
     }
     Ok(operation)
 }
@@ -90,6 +91,11 @@ impl Targets {
             Operation::VolumeRescue { volume, .. } => targets.volume(sql, *volume)?,
             Operation::RecoveryKeyCreate { tenant, .. } => targets.recovery_keys_of(sql, tenant)?,
             Operation::RecoveryKeyRetire { key } => targets.recovery_key(sql, *key)?,
+            // The alarm that is meant stands in the operation; it is compared with the one that stands when it is carried out.
+            Operation::AnchorLift { anchor, subject, alarm } => {
+                let target = Target::new("anchor", anchor, format!("alarm of {subject}"));
+                targets.add(target, Scope::everywhere(), json!({ "alarm": alarm }));
+            }
         }
         Ok(targets)
     }

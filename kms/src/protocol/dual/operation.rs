@@ -128,6 +128,15 @@ pub enum Operation {
         /// Whether the volumes' labels and barcodes go along.
         labels: bool,
     },
+    /// Lifts the alarm of an anchor that knew another history of the custody log.
+    AnchorLift {
+        /// The anchor.
+        anchor: String,
+        /// The witness's key, or the file.
+        subject: String,
+        /// SHA-256 of the alarm: a later one of the same anchor is another.
+        alarm: Hex<32>,
+    },
 }
 
 /// Text from elsewhere, in quotes: control characters and those that turn the direction of writing or cannot be seen are escaped.
@@ -218,6 +227,11 @@ impl Operation {
                 quoted(recipient),
                 quoted(expires),
                 list(volumes)
+            ),
+            Self::AnchorLift { anchor, subject, alarm } => format!(
+                "release keys again although anchor {} ({}) knew another history of the custody log: lift the alarm {alarm}",
+                quoted(anchor),
+                quoted(subject)
             ),
         }
     }
