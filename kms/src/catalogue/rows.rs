@@ -24,7 +24,7 @@ pub(crate) struct KekRow {
     pub(crate) mechanism: WrapMechanism,
     pub(crate) canary: Vec<u8>,
     pub(crate) canary_sha256: [u8; 32],
-    purpose: String,
+    pub(super) purpose: String,
     tenant: i64,
     epoch: i64,
     pub(crate) created_leaf: u64,
