@@ -112,8 +112,7 @@ fn a_state_changed_in_the_database_is_found_before_release_and_at_the_start() {
         let install = Install::new();
         let authority = install.open();
         let (_, at, _) = labelled(&authority, "MON001");
-        let old: Vec<u8> =
-            install.database().query_row("SELECT wrapped FROM generations", [], |r| r.get(0)).unwrap();
+        let old: Vec<u8> = install.database().query_row("SELECT wrapped FROM generations", [], |r| r.get(0)).unwrap();
         (case.done)(&authority, at);
         install.database().execute_batch(case.changed).unwrap();
         if case.against == "kek.deactivate" {

@@ -466,7 +466,8 @@ pub(super) fn releasable(
         life.open_until = Some(life.open_until.take().map_or(until.clone(), sooner));
     }
     if let Some(until) = life.open_until.as_deref().filter(|until| now >= *until) {
-        let what = format!("the key {} of {} was to be opened with until {until}; that is past", at.key_id, volume.words());
+        let what =
+            format!("the key {} of {} was to be opened with until {until}; that is past", at.key_id, volume.words());
         let mend = "two custodians may extend its period: sealtape key extend";
         return Err(Refusal::new(RefusalCode::KeyExpired, what, mend));
     }
