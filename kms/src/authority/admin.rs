@@ -107,9 +107,8 @@ impl Authority {
                             return Err(Refusal::new(RefusalCode::LabelInUse, what, "retire that volume first"));
                         }
                     }
-                    row.set_state(&c.sql, state)?;
-                    c.record(Entry::done(actor, op::VOLUME_STATE).volume(row.id).reason(format!("{step}: {reason}")))?;
-                    Ok(())
+                    row.state_agrees(&c.sql, &|seq| c.log().proven_leaf(&c.sql, seq))?;
+                    row.change_state(c, actor, state, format!("{step}: {reason}"))
                 })
             },
         )

@@ -430,6 +430,10 @@ pub(super) fn releasable(
     at: GenerationRef,
 ) -> Result<Releasable, Refusal> {
     let row = GenerationRow::find(sql, at)?;
+    let proven = |seq| log.proven_leaf(sql, seq);
+    row.state_agrees(sql, &proven)?;
+    let volume = VolumeRow::find(sql, at.volume)?;
+    volume.state_agrees(sql, &proven)?;
     let place = format!("generation {} of partition {} of volume {}", at.generation, at.partition, at.volume);
     match row.state {
         GenerationState::Pending | GenerationState::Active => {}
@@ -441,7 +445,6 @@ pub(super) fn releasable(
             ));
         }
     }
-    let words = || Ok::<_, Refusal>(VolumeRow::find(sql, at.volume)?.words());
     let rescued = match row.key_state {
         KeyState::Compromised => rescued_until(sql, log, now, at.volume)?,
         _ => None,
@@ -454,7 +457,7 @@ pub(super) fn releasable(
             ),
             _ => ("is destroyed", "what it sealed is gone; the medium can be labelled again"),
         };
-        let what = format!("the key {} of {} {state}", at.key_id, words()?);
+        let what = format!("the key {} of {} {state}", at.key_id, volume.words());
         return Err(Refusal::new(RefusalCode::KeyEnded, what, mend));
     };
     let mut life = KeyLifeRow::confirmed(sql, log, at.key_id, row.created_leaf)?;
@@ -463,7 +466,8 @@ pub(super) fn releasable(
         life.open_until = Some(life.open_until.take().map_or(until.clone(), sooner));
     }
     if let Some(until) = life.open_until.as_deref().filter(|until| now >= *until) {
-        let what = format!("the key {} of {} was to be opened with until {until}; that is past", at.key_id, words()?);
+        let what =
+            format!("the key {} of {} was to be opened with until {until}; that is past", at.key_id, volume.words());
         let mend = "two custodians may extend its period: sealtape key extend";
         return Err(Refusal::new(RefusalCode::KeyExpired, what, mend));
     }
@@ -502,6 +506,7 @@ pub(super) fn activate(c: &Change<'_>, at: GenerationRef, commitment: Hex<32>) -
     let standing = GenerationRow::standing(&c.sql, at.volume, at.partition)?;
     let newer = standing.iter().any(|g| g.at.generation > at.generation && g.state == GenerationState::Active);
     let mut row = GenerationRow::find(&c.sql, at)?;
+    row.state_agrees(&c.sql, &|seq| c.log().proven_leaf(&c.sql, seq))?;
     if newer || row.state != GenerationState::Pending {
         return Err(Refusal::new(
             RefusalCode::Superseded,
@@ -563,15 +568,11 @@ fn finish_labelling(c: &mut Change<'_>, actor: Actor, volume: &VolumeRow) -> Res
                 }
             }
         }
-        old.set_state(&c.sql, VolumeState::Replaced)?;
-        let reason = format!("replaced by volume {}", volume.id);
-        c.record(Entry::done(actor, op::VOLUME_STATE).volume(old.id).reason(reason))?;
+        old.change_state(c, actor, VolumeState::Replaced, format!("replaced by volume {}", volume.id))?;
     }
     if let Some(user) = VolumeRow::with_active_label(&c.sql, &volume.label)? {
         let what = format!("label {:?} was given to {} meanwhile", volume.label, user.words());
         return Err(Refusal::new(RefusalCode::LabelInUse, what, "retire one of them and label again"));
     }
-    volume.set_state(&c.sql, VolumeState::Active)?;
-    c.record(Entry::done(actor, op::VOLUME_STATE).volume(volume.id).reason("active"))?;
-    Ok(())
+    volume.change_state(c, actor, VolumeState::Active, "active")
 }

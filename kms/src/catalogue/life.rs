@@ -14,7 +14,7 @@ use crate::fault::{damaged, internal};
 use crate::hex::Hex;
 use crate::protocol::{PoolPolicy, Refusal};
 
-fn digest(value: &Value) -> Result<[u8; 32], Refusal> {
+pub(super) fn digest(value: &Value) -> Result<[u8; 32], Refusal> {
     let text = canonical(value).ok_or_else(|| internal("a row without a canonical form"))?;
     Ok(Sha256::digest(text.as_bytes()).into())
 }

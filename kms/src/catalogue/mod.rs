@@ -11,6 +11,7 @@ mod rows;
 mod schema;
 mod scrub;
 mod search;
+mod states;
 mod tenants;
 
 use std::path::Path;

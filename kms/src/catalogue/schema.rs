@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/7-custody.sql"),
     include_str!("migrations/8-tokens.sql"),
     include_str!("migrations/9-destruction.sql"),
+    include_str!("migrations/10-states.sql"),
 ];
 
 /// Sets the connection up, brings the tables to this version, and checks a small catalogue's integrity.

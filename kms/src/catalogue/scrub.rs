@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::convert::{from_db, to_db};
 use super::log::{LogSigner, leaf_text, open_checkpoint, stored_size, take_stored};
-use super::rows::{GenerationRow, KekRow};
+use super::rows::{GenerationRow, KekRow, VolumeRow};
 use crate::custody::tree::{RightEdge, leaf_hash};
 use crate::custody::{Checkpoint, Leaf, op};
 use crate::fault::damaged;
@@ -72,6 +72,8 @@ impl Scrub {
     /// # Errors
     /// The first fault, naming the entry.
     pub(crate) fn step(&mut self, sql: &Connection, count: u64) -> Result<bool, Refusal> {
+        // A row and the entries about it as they are at one moment: others write meanwhile.
+        let _snapshot = sql.is_autocommit().then(|| sql.unchecked_transaction()).transpose()?;
         match self.phase {
             Phase::Leaves => {
                 self.leaves(sql, count)?;
@@ -83,13 +85,21 @@ impl Scrub {
             Phase::Keks => {
                 for kek in KekRow::all(sql)? {
                     kek.agrees_with(&stored_leaf(sql, kek.created_leaf)?)?;
+                    kek.state_agrees(sql, &|seq| stored_leaf(sql, seq))?;
                 }
                 self.phase = Phase::Generations;
             }
             Phase::Generations => {
                 let rows = GenerationRow::page(sql, self.generation.as_ref(), count)?;
-                for row in rows.iter().filter(|row| !row.is_wiped()) {
-                    row.agrees_with(&stored_leaf(sql, row.named_by())?)?;
+                for row in &rows {
+                    if !row.is_wiped() {
+                        row.agrees_with(&stored_leaf(sql, row.named_by())?)?;
+                    }
+                    row.state_agrees(sql, &|seq| stored_leaf(sql, seq))?;
+                    // With the first of its generations; a volume without any has nothing to give.
+                    if row.at.partition == 0 && row.at.generation == 1 {
+                        VolumeRow::find(sql, row.at.volume)?.state_agrees(sql, &|seq| stored_leaf(sql, seq))?;
+                    }
                 }
                 match rows.last() {
                     Some(row) => {

@@ -252,11 +252,11 @@ impl Running {
     /// Ends a process in which a call hangs. Other lanes get a moment to come out of the module (it may be writing); then SIGKILL, for
     /// a hung module reacts to nothing else.
     pub(super) fn end(&self) {
-        self.end_within(A_MOMENT);
+        let others = self.shared.close() > 1;
+        self.end_within(if others { A_MOMENT } else { Duration::ZERO });
     }
 
     fn end_within(&self, patience: Duration) {
-        self.shared.close();
         let farewell = || -> io::Result<()> {
             // To the worker this is its parent's end.
             match self.socket.shutdown(Shutdown::Write) {
@@ -288,6 +288,7 @@ const NORMAL_END: Duration = Duration::from_secs(5);
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.shared.close();
         self.end_within(NORMAL_END);
         // The reader has a descriptor of its own.
         if let Err(e) = self.socket.shutdown(Shutdown::Both) {
@@ -310,11 +311,11 @@ impl Shared {
         Some((id, from))
     }
 
-    /// Everybody who waits hears that the process ended.
-    fn close(&self) {
+    /// Everybody who waits hears that the process ended; gives how many calls were under way.
+    fn close(&self) -> usize {
         let mut waiting = locked(&self.waiting);
         waiting.open = false;
-        waiting.calls.clear();
+        waiting.calls.drain().count()
     }
 
     fn read(&self, socket: &UnixStream) {
@@ -332,7 +333,8 @@ impl Shared {
                     if e.kind() != io::ErrorKind::UnexpectedEof {
                         tracing::error!("the PKCS#11 worker's answers cannot be read: {e}");
                     }
-                    return self.close();
+                    self.close();
+                    return;
                 }
             }
         }

@@ -176,12 +176,7 @@ impl Authority {
         if let Operation::VolumeShred { volumes } = &plan.operation {
             for volume in volumes {
                 let volume = VolumeRow::find(&c.sql, *volume)?;
-                volume.set_state(&c.sql, VolumeState::Destroyed)?;
-                c.record(
-                    Entry::done(actor, op::VOLUME_STATE)
-                        .volume(volume.id)
-                        .reason(format!("destroyed: batch {}", row.id)),
-                )?;
+                volume.change_state(c, actor, VolumeState::Destroyed, format!("destroyed: batch {}", row.id))?;
             }
         }
         row.state = BatchState::Keks;

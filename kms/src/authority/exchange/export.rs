@@ -92,6 +92,7 @@ impl Authority {
                 for (row, _) in &rows {
                     let with = {
                         let catalogue = self.lock();
+                        row.state_agrees(catalogue.sql(), &|seq| catalogue.log().proven_leaf(catalogue.sql(), seq))?;
                         row.confirmed(catalogue.sql(), catalogue.log())?
                     };
                     keys.push((row.at, self.unwrap_in_token(&with, &row.wrapped)?));

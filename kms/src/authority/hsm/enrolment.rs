@@ -105,6 +105,7 @@ impl KekRow {
     pub(crate) fn confirm(&self, sql: &Connection, log: &LogState) -> Result<(), Refusal> {
         let entry = log.proven_leaf(sql, self.created_leaf)?;
         self.agrees_with(&entry)?;
+        self.state_agrees(sql, &|seq| log.proven_leaf(sql, seq))?;
         let Some(token) = Enrolment::find(sql, log, self.token)? else {
             return Err(Refusal::new(
                 RefusalCode::Token,
