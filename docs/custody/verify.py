@@ -4,16 +4,19 @@
 Needs Python 3.11 and the package `cryptography`, and shares no code with the product: its purpose is to show that the
 specification suffices, and that an auditor does not have to trust the program that wrote the export.
 
-    verify.py --key KEY [--key KEY ...] FILE [FILE ...]
+    verify.py --key KEY [--key KEY ...] [--witness VKEY ...] FILE [FILE ...]
 
-KEY is a verifier key (name+hash+key) or a file with some, one per line (custody.pub). For each FILE one line of JSON is
-printed: `{"verdict":"verified",...}` or `{"verdict":"refused","kind":...,...}` with the first line that is wrong. Exit
-code 0: all are verified. 1: usage or I/O. 2: something was refused.
+KEY is a verifier key (name+hash+key) or a file with some, one per line (custody.pub). VKEY is that of a witness (type 0x04),
+or a file with some: each of them has to have cosigned a checkpoint of the export, and none of its cosignatures may be bad.
+For each FILE one line of JSON is printed: `{"verdict":"verified",...}` or `{"verdict":"refused","kind":...,...}` with the
+first line that is wrong, or with the witnesses that are missing. Exit code 0: all are verified. 1: usage or I/O. 2: something
+was refused.
 """
 import argparse
 import base64
 import binascii
 import csv
+import datetime
 import hashlib
 import io
 import json
@@ -33,7 +36,19 @@ MAX_LINE = 65536
 MAX_LEAF = 8192
 MAX_DEPTH = 127
 U64 = 2**64 - 1
-ED25519, ECDSA = 1, 2
+ED25519, ECDSA, COSIGNATURE = 1, 2, 4
+I64 = 2**63 - 1
+LAST_SECOND = 253402300799  # the end of the year 9999
+# Encodings of the points of small order, without the sign of x. Under such a key any signature verifies over some texts.
+SMALL_ORDER = {bytes.fromhex(text) for text in (
+    "00" * 32,
+    "01" + "00" * 31,
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ec" + "ff" * 30 + "7f",
+    "ed" + "ff" * 30 + "7f",
+    "ee" + "ff" * 30 + "7f",
+)}
 P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -164,23 +179,8 @@ class VerifierKey:
 
     def open(self, note):
         """Origin, size and root of a checkpoint that this key has signed, and the names of others under it."""
-        need(not any(unicodedata.category(c) == "Cc" and c != "\n" for c in note), "the note holds control characters")
-        split = note.rfind("\n\n")
-        need(split >= 0 and note.endswith("\n"), "no signed note")
-        text, rest = note[:split + 1], note[split + 2:]
-        need(rest != "", "no signed note")
-        mine, others = None, []
-        for line in rest[:-1].split("\n"):
-            need(line.startswith("\u2014 "), "a signature line is malformed")
-            name, blank, signature = line[2:].partition(" ")
-            need(blank == " " and name_ok(name), "a signature line is malformed")
-            data = decode64(signature)
-            need(len(data) > 4, "a signature line is malformed")
-            if name == self.name and data[:4] == self.id:
-                need(mine is None, "two signatures by one key")
-                mine = data[4:]
-            else:
-                others.append(name)
+        text, signatures = parse_note(note)
+        mine = signature_of(signatures, self)
         need(mine is not None, f"no signature of {self.name}")
         need(self.verifies(text, mine), f"the signature of {self.name} does not verify")
         lines = text[:-1].split("\n")
@@ -189,7 +189,97 @@ class VerifierKey:
         need(origin != "" and re.fullmatch(r"0|[1-9][0-9]*", size) is not None and int(size) <= U64, "malformed size")
         root = decode64(root)
         need(len(root) == 32, "the root is malformed")
-        return origin, int(size), root, others
+        return origin, int(size), root, [name for name, key, _ in signatures if (name, key) != (self.name, self.id)]
+
+
+def parse_note(note):
+    """The text of a signed note, and its signatures: name, key id, the rest."""
+    need(not any(unicodedata.category(c) == "Cc" and c != "\n" for c in note), "the note holds control characters")
+    split = note.rfind("\n\n")
+    need(split >= 0 and note.endswith("\n"), "no signed note")
+    text, rest = note[:split + 1], note[split + 2:]
+    need(rest != "", "no signed note")
+    signatures = []
+    for line in rest[:-1].split("\n"):
+        need(line.startswith("\u2014 "), "a signature line is malformed")
+        name, blank, signature = line[2:].partition(" ")
+        need(blank == " " and name_ok(name), "a signature line is malformed")
+        data = decode64(signature)
+        need(len(data) > 4, "a signature line is malformed")
+        signatures.append((name, data[:4], data[4:]))
+    return text, signatures
+
+
+def signature_of(signatures, key):
+    """What stands behind the key id in the one line of this key; None if there is none."""
+    mine = [data for name, id, data in signatures if (name, id) == (key.name, key.id)]
+    need(len(mine) <= 1, "two signatures by one key")
+    return mine[0] if mine else None
+
+
+def small_order(point):
+    return point[:31] + bytes([point[31] & 0x7F]) in SMALL_ORDER
+
+
+class WitnessKey:
+    """The key of a witness (c2sp.org/tlog-cosignature): Ed25519, type 0x04."""
+
+    def __init__(self, text):
+        parts = text.strip().split("+", 2)
+        need(len(parts) == 3, "a witness's key has three parts")
+        self.name, digits, key = parts
+        data = decode64(key)
+        need(name_ok(self.name) and is_hex(digits, 4), "a witness's key is malformed")
+        need(len(data) == 33 and data[0] == COSIGNATURE, "no Ed25519 cosignature key (type 0x04)")
+        need(not small_order(data[1:]), "a point of small order")
+        self.key = Ed25519PublicKey.from_public_bytes(data[1:])
+        self.id = hashlib.sha256(self.name.encode() + b"\n" + data).digest()[:4]
+        need(self.id.hex() == digits, "name and key do not go together")
+        self.text = f"{self.name}+{digits}+{key}"
+
+    def cosigned(self, note):
+        """When this witness cosigned a note, in seconds since 1970; None if it did not."""
+        text, signatures = parse_note(note)
+        data = signature_of(signatures, self)
+        if data is None:
+            return None
+        bad = f"the cosignature of {self.name} does not verify"
+        need(len(data) == 8 + 64, bad)
+        time, signature = int.from_bytes(data[:8], "big"), data[8:]
+        need(0 < time <= I64 and not small_order(signature[:32]), bad)
+        try:
+            self.key.verify(signature, f"cosignature/v1\ntime {time}\n{text}".encode())
+        except InvalidSignature:
+            raise Wrong(bad) from None
+        return time
+
+
+class Cosigned:
+    """What the witnesses that are asked for have cosigned: of each the checkpoint over most leaves."""
+
+    def __init__(self, witnesses):
+        self.witnesses, self.found = witnesses, {}
+
+    def look(self, note, size):
+        for witness in self.witnesses:
+            time = witness.cosigned(note)
+            if time is None or self.found.get(witness.text, {"entries": 0})["entries"] > size:
+                continue
+            at = datetime.datetime.fromtimestamp(min(time, LAST_SECOND), datetime.timezone.utc)
+            self.found[witness.text] = {"witness": witness.name, "key": witness.text, "entries": size,
+                                        "time": at.strftime("%Y-%m-%dT%H:%M:%S.000Z")}
+
+    def missing(self):
+        return sorted({witness.text for witness in self.witnesses} - set(self.found))
+
+    def anchoring(self):
+        if not self.found:
+            return "internally_consistent_only"
+        return {"anchored": [self.found[text] for text in sorted(self.found)]}
+
+    def unchecked(self, others):
+        names = {found["witness"] for found in self.found.values()}
+        return [name for name in others if name not in names]
 
 
 def follow(change, old):
@@ -428,8 +518,8 @@ class Head:
 # ------------------------------------------------------------------------------------------------------ full exports
 
 class Full:
-    def __init__(self, head, lines):
-        self.head, self.lines = head, lines
+    def __init__(self, head, lines, cosigned):
+        self.head, self.lines, self.cosigned = head, lines, cosigned
         self.tree, self.tenants, self.key, self.times = Tree(), {}, 0, Times()
         self.checkpoints, self.verified_to, self.closed, self.suspect = 0, lines.number, None, None
         self.opened = None
@@ -469,6 +559,7 @@ class Full:
                           first=self.verified_to + 1, last=number - 1, checkpoint=number)
         if self.suspect is not None:
             raise Refused("line", "the root of a tenant is not that of its leaves", line=self.suspect)
+        self.cosigned.look(line["checkpoint"], size)
         self.checkpoints += 1
         self.verified_to, self.closed = number, others
 
@@ -504,8 +595,8 @@ class Full:
 # ---------------------------------------------------------------------------------- exports of tenants and selections
 
 class Proven:
-    def __init__(self, head, lines):
-        self.head, self.lines = head, lines
+    def __init__(self, head, lines, cosigned):
+        self.head, self.lines, self.cosigned = head, lines, cosigned
         self.key, self.last_key_leaf, self.root_leaf = 0, None, None
         self.tree, self.entries, self.last, self.times = Tree(), 0, None, Times()
 
@@ -537,6 +628,7 @@ class Proven:
         need(self.head.keys, "the header names no key")
         origin, size, self.root, self.others = self.head.keys[-1].open(line["checkpoint"])
         need(origin == self.head.origin and size == self.head.size, "the checkpoint is not the header's")
+        self.cosigned.look(line["checkpoint"], size)
 
     def keys_known(self):
         need(self.key + 1 == len(self.head.keys), "the header names more keys than there are changes of the key")
@@ -602,7 +694,7 @@ class Proven:
 
 # -------------------------------------------------------------------------------------------------------------- main
 
-def verify(file, given):
+def verify(file, given, witnesses):
     lines = Lines(file)
     text = lines.next()
     if text is None:
@@ -611,38 +703,49 @@ def verify(file, given):
         head = Head(text, given)
     except Wrong as e:
         raise lines.wrong(str(e)) from None
-    result = (Full if head.scope == "full" else Proven)(head, lines).verify()
+    cosigned = Cosigned(witnesses)
+    result = (Full if head.scope == "full" else Proven)(head, lines, cosigned).verify()
+    if cosigned.missing():
+        raise Refused("witness", "it is internally consistent, and witnesses asked for have not cosigned it",
+                      missing=cosigned.missing())
     times = result.pop("times")
-    others = result.pop("others")
+    others = cosigned.unchecked(result.pop("others"))
     return {"verdict": "verified", "origin": head.origin, "size": head.size, **result, "keys": [k.text for k in head.keys],
-            "first_time": times.first, "last_time": times.last, "unchecked_cosignatures": others}
+            "first_time": times.first, "last_time": times.last, "anchoring": cosigned.anchoring(),
+            "unchecked_cosignatures": others}
 
 
-def given_keys(arguments):
+def given_keys(arguments, kind):
     keys = []
     for argument in arguments:
         if os.path.exists(argument):
             with open(argument, encoding="utf-8") as file:
-                keys += [VerifierKey(line) for line in file if line.strip()]
+                keys += [kind(line) for line in file if line.strip()]
         else:
-            keys.append(VerifierKey(argument))
+            keys.append(kind(argument))
     return keys
 
 
 def main():
     parser = argparse.ArgumentParser(description="Verifies exports of Sealtape's custody log.")
     parser.add_argument("--key", action="append", required=True, help="verifier key, or a file with some")
+    parser.add_argument("--witness", action="append", default=[], metavar="VKEY",
+                        help="key of a witness that has to have cosigned, or a file with some")
     parser.add_argument("files", nargs="+", metavar="FILE")
     arguments = parser.parse_args()
     try:
-        keys = given_keys(arguments.key)
+        keys = given_keys(arguments.key, VerifierKey)
     except (Wrong, OSError) as e:
         sys.exit(f"verify.py: the key: {e}")
+    try:
+        witnesses = given_keys(arguments.witness, WitnessKey)
+    except (Wrong, OSError) as e:
+        sys.exit(f"verify.py: the witness: {e}")
     refused = False
     for name in arguments.files:
         try:
             with open(name, "rb") as file:
-                result = verify(file, keys)
+                result = verify(file, keys, witnesses)
         except OSError as e:
             sys.exit(f"verify.py: {name}: {e}")
         except Refused as e:

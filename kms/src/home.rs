@@ -6,6 +6,7 @@
 //! softhsm2.conf        with the embedded token: its configuration, written again at every start
 //! tokens/              with the embedded token: its objects
 //! so.pin user.pin      with the embedded token: its PINs, mode 0600
+//! anchor.alarms        only while an anchor has contradicted the custody log and not agreed since: then nothing is released
 //! pin.latched          only while a rejected PIN holds everything back
 //! keyd.lock            held while a key authority runs
 //! ```
@@ -154,6 +155,11 @@ impl Home {
 
     pub(crate) fn catalogue(&self) -> PathBuf {
         self.dir.join("catalogue.db")
+    }
+
+    /// Where alarms of anchors outlive a restart.
+    pub(crate) fn alarms(&self) -> PathBuf {
+        self.dir.join("anchor.alarms")
     }
 
     /// Whether an installation stands here.

@@ -33,7 +33,10 @@ fn patience(anchor: AnchorConfig, timeout: Duration) -> AnchorConfig {
 }
 
 fn ask(authority: &Authority, request: AnchorRequest) -> Result<AnchoringView, Refusal> {
-    authority.serve_anchor(ME, request).map(|AnchorReply::Status(view)| view)
+    match authority.serve_anchor(ME, request)? {
+        AnchorReply::Status(view) => Ok(view),
+        AnchorReply::Asked(view) => panic!("{view:?}"),
+    }
 }
 
 fn accept(authority: &Authority, name: &str) -> Result<AnchoringView, Refusal> {

@@ -187,7 +187,7 @@ fn an_anchor_that_goes_away_does_not_lift_its_alarm() {
     let Anchored { lab, volume, .. } = it;
     drop(lab.serving);
     let view = authority.serve_anchor(ME, sealtape_kms::protocol::AnchorRequest::Now).unwrap();
-    let sealtape_kms::protocol::AnchorReply::Status(view) = view;
+    let sealtape_kms::protocol::AnchorReply::Status(view) = view else { panic!("{view:?}") };
     assert_eq!(view.anchors[0].trouble, Some(AnchorTrouble::Contradicts));
     assert_eq!(authority.load(ME, UNIT, volume).map(drop).unwrap_err().code, RefusalCode::Damaged);
 }

@@ -1,6 +1,7 @@
 //! Exports of every scope and form, signing keys that change, and the two verifiers: ours and the independent one in Python.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod anchors_support;
 #[path = "log/independent.rs"]
 mod independent;
 mod support;

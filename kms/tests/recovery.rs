@@ -9,7 +9,7 @@ use sealtape_kms::custody::{Leaf, verify_export};
 use sealtape_kms::hex::Hex;
 use sealtape_kms::offline;
 use sealtape_kms::protocol::{
-    GenerationRef, RecoveryKeyState, RecoveryKeyView, RecoveryReply, RecoveryRequest, RefusalCode, Stanza,
+    GenerationRef, Operation, RecoveryKeyState, RecoveryKeyView, RecoveryReply, RecoveryRequest, RefusalCode, Stanza,
 };
 use sealtape_kms::recovery::shares::{Share, combine};
 use sealtape_kms::recovery::{PublicHalf, generate, stanza};
@@ -176,6 +176,45 @@ fn the_next_epoch_takes_two_persons_and_takes_over() {
     let (_, later, _) = labelled(&authority, "TWO001");
     assert!(stanzas(&install, later).is_empty());
     assert!(refused(&authority, retire(None)).contains("retired"));
+}
+
+/// What custodians approve is the next key in place of the one in use; when that is another one, or none, they have not.
+#[test]
+fn an_approval_does_not_outlast_the_recovery_keys_that_it_was_given_for() {
+    let install = Install::new();
+    let authority = install.open();
+    let (first, _) = generate("default", 1, 3, 2).unwrap();
+    install_key(&authority, root(), &first);
+    let key = keys(&authority)[0].key;
+    let people = Custodians::register(&authority);
+    let (second, _) = generate("default", 2, 3, 2).unwrap();
+    let state = |request| authority.show_request(request).unwrap().1.split("\"state\":").last().unwrap().to_owned();
+    let asked = |reply| match reply {
+        RecoveryReply::Asked(view) => {
+            people.approve(&authority, view.request);
+            view.request
+        }
+        other => panic!("{other:?}"),
+    };
+    let in_place_of_the_first = asked(install_key(&authority, root(), &second));
+    let retire = |request| RecoveryRequest::Retire { key, request, reason: None };
+    let active = asked(authority.serve_recovery(root(), retire(None)).unwrap());
+    let text = authority.show_request(active).unwrap().1;
+    assert!(text.contains(&format!("{key}")) && text.contains("epoch 1, active"), "{text}");
+    authority.serve_recovery(root(), retire(Some(active))).unwrap();
+    // Now there is none in use, and the next one is still of epoch 2.
+    let request = |request| RecoveryRequest::Install { key: Box::new(second.clone()), request, reason: None };
+    let refusal = authority.serve_recovery(root(), request(Some(in_place_of_the_first))).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::NotApproved, "{refusal}");
+    assert!(refusal.what.contains("has changed since it was made"), "{refusal}");
+    let again = asked(authority.serve_recovery(root(), request(None)).unwrap());
+    assert_ne!(state(again), state(in_place_of_the_first));
+    assert!(matches!(authority.serve_recovery(root(), request(Some(again))).unwrap(), RecoveryReply::Key(_)));
+    // Asked for behind the rules of this area, it is another state too; and of an unknown key nothing is asked.
+    let retired = authority.submit(root(), Operation::RecoveryKeyRetire { key }, None).unwrap().request;
+    assert_ne!(state(retired), state(active));
+    let unknown = authority.submit(root(), Operation::RecoveryKeyRetire { key: uuid::Uuid::nil() }, None).unwrap_err();
+    assert!(unknown.what.contains("no recovery key"), "{unknown}");
 }
 
 #[test]

@@ -5,9 +5,11 @@ use sealtape_kms::client::ControlClient;
 use sealtape_kms::protocol::{
     AnchorReply, AnchorRequest, AnchorTrouble, AnchorView, AnchoringView, AuditReply, AuditRequest,
 };
+use uuid::Uuid;
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
+use super::recovery::asked;
 use super::table::{fields, or_dash, printable, table};
 
 /// Anchor the log, or put an anchor right.
@@ -23,6 +25,18 @@ pub(super) enum Anchor {
         #[arg(long)]
         reason: String,
     },
+    /// An anchor knew another history, and it is known why: release keys again. Two custodians have to approve it: without --request
+    /// this asks them. The anchor need not be configured any more
+    Lift {
+        /// The anchor
+        name: String,
+        /// The approved request
+        #[arg(long, value_name = "ID")]
+        request: Option<Uuid>,
+        /// Why; kept in the custody log
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 impl Anchor {
@@ -30,6 +44,14 @@ impl Anchor {
         let view = match self {
             Self::Now => ask(keyd, AnchorRequest::Now)?,
             Self::Accept { name, reason } => ask(keyd, AnchorRequest::Accept { name, reason })?,
+            Self::Lift { name, request, reason } => {
+                match reply(keyd, AnchorRequest::Lift { name: name.clone(), request, reason })? {
+                    AnchorReply::Asked(view) => {
+                        return asked(&view, &format!("sealtape audit anchor lift {name} --reason WHY"), output);
+                    }
+                    AnchorReply::Status(view) => view,
+                }
+            }
         };
         print(&view, output)
     }
@@ -39,12 +61,21 @@ pub(super) fn status(keyd: &ControlClient, output: &Output) -> Result<(), Failur
     print(&ask(keyd, AnchorRequest::Status)?, output)
 }
 
-fn ask(keyd: &ControlClient, request: AnchorRequest) -> Result<AnchoringView, Failure> {
+fn unexpected() -> Failure {
+    Failure::new(Exit::Failed, "the key authority answered something else", "use programs of one version")
+}
+
+fn reply(keyd: &ControlClient, request: AnchorRequest) -> Result<AnchorReply, Failure> {
     match keyd.audit(AuditRequest::Anchor { request })? {
-        AuditReply::Anchor(AnchorReply::Status(view)) => Ok(view),
-        _ => {
-            Err(Failure::new(Exit::Failed, "the key authority answered something else", "use programs of one version"))
-        }
+        AuditReply::Anchor(reply) => Ok(reply),
+        _ => Err(unexpected()),
+    }
+}
+
+fn ask(keyd: &ControlClient, request: AnchorRequest) -> Result<AnchoringView, Failure> {
+    match reply(keyd, request)? {
+        AnchorReply::Status(view) => Ok(view),
+        AnchorReply::Asked(_) => Err(unexpected()),
     }
 }
 

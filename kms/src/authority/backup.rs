@@ -63,6 +63,8 @@ impl Authority {
             || {
                 check_name("place of a backup", place, 300)?;
                 self.forget_leftovers()?;
+                // What is copied are wrapped keys.
+                self.anchors_reach()?;
                 let checkpoint = self.checkpoint()?;
                 let backup = Uuid::new_v4();
                 let path = self.backup_file(backup)?;
@@ -132,7 +134,7 @@ impl Authority {
         let note = self.sign_text(&signer, &text)?;
         let head = Head { manifest, note };
         let (_, checkpoint) = head.verify(path)?;
-        self.lock().change(|c| {
+        let leaf = self.lock().change(|c| {
             let manifest = &head.manifest;
             let words = format!("backup {backup} of {} leaves: {place}", checkpoint.size);
             let leaf = c.record(Entry::done(actor, op::BACKUP_MADE).digest(manifest.digest()).reason(words))?;
@@ -150,6 +152,10 @@ impl Authority {
                     to_db(leaf)?
                 ],
             )?;
+            Ok(leaf)
+        })?;
+        self.before_it_leaves(&format!("backup {backup}"), leaf, leaf, |c| {
+            c.sql.execute("DELETE FROM backups WHERE id = ?1", [backup.to_string()])?;
             Ok(())
         })?;
         Ok(head)
@@ -169,6 +175,7 @@ impl Authority {
     }
 
     fn read_backup(&self, backup: Uuid, offset: u64) -> Result<BackupReply, Refusal> {
+        self.anchors_allow()?;
         let path = self.backup_file(backup)?;
         let mut file = File::open(&path).map_err(|_| {
             bad_request(format!("the copy of backup {backup} is not here any more"), "make a new backup")

@@ -141,7 +141,7 @@ impl Authority {
         )?;
         let catalogue = Arc::new(Mutex::new(catalogue));
         Ok(Self {
-            anchors: anchor::Anchors::new(policy, &catalogue)?,
+            anchors: anchor::Anchors::new(policy, &catalogue, home)?,
             catalogue,
             tokens,
             health: hsm::Health::default(),

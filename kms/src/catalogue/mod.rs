@@ -303,7 +303,8 @@ impl Catalogue {
         Ok((self.log.checkpoint(), Arc::clone(&self.log.signer)))
     }
 
-    /// Runs `make` in one transaction without a custody entry: for the progress of sessions and for checkpoints only.
+    /// Runs `make` in one transaction without a custody entry: for the progress of sessions, for checkpoints, and for copies whose entry
+    /// had to be anchored before, only.
     pub(crate) fn progress<T>(
         &mut self,
         make: impl FnOnce(&Transaction<'_>) -> Result<T, Refusal>,

@@ -158,5 +158,35 @@ pub const ANCHOR_ALARM: &str = "anchor.alarm";
 pub const ANCHOR_STATE: &str = "anchor.state";
 /// An anchor that has lost what was anchored in it begins from nothing.
 pub const ANCHOR_ACCEPT: &str = "anchor.accept";
+/// The alarm of an anchor is lifted by custodians.
+pub const ANCHOR_LIFT: &str = "anchor.lift";
 /// A key whose release was entered did not leave, because the entry could not be anchored.
 pub const KEY_WITHHELD: &str = "key.withheld";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// What stands in backquotes, one after the other.
+    fn quoted(text: &str) -> impl Iterator<Item = &str> {
+        text.split('`').skip(1).step_by(2)
+    }
+
+    #[test]
+    fn the_specification_lists_every_operation() {
+        let code: BTreeSet<&str> = include_str!("op.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub const ")?.split_once("&str = \"")?.1.strip_suffix("\";"))
+            .collect();
+        assert!(code.len() > 60 && code.contains(super::KEY_WITHHELD), "{code:?}");
+        let specification = include_str!("../../../docs/custody/custody-log.md");
+        let (_, table) = specification.split_once("| `op` | what |\n").unwrap();
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let listed: Vec<&str> = rows.flat_map(|row| quoted(row.split('|').nth(1).unwrap())).collect();
+        let documented: BTreeSet<&str> = listed.iter().copied().collect();
+        assert_eq!(listed.len(), documented.len(), "an operation stands there twice");
+        let lacking: Vec<_> = code.difference(&documented).collect();
+        let foreign: Vec<_> = documented.difference(&code).collect();
+        assert!(lacking.is_empty() && foreign.is_empty(), "not documented: {lacking:?}; not in the code: {foreign:?}");
+    }
+}

@@ -1,6 +1,9 @@
 //! Anchors of the custody log: requests, replies, views.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::dual::RequestView;
 
 /// What can be asked about anchors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,15 @@ pub enum AnchorRequest {
     Accept {
         /// The anchor.
         name: String,
+        /// Why; kept in the custody log.
+        reason: String,
+    },
+    /// Lifts the alarm of an anchor that knew another history. Without a request this asks custodians for their approval.
+    Lift {
+        /// The anchor, which need not be configured any more.
+        name: String,
+        /// The approved request.
+        request: Option<Uuid>,
         /// Why; kept in the custody log.
         reason: String,
     },
@@ -87,4 +99,6 @@ pub struct AnchoringView {
 pub enum AnchorReply {
     /// How they stand.
     Status(AnchoringView),
+    /// Custodians have to approve it first.
+    Asked(Box<RequestView>),
 }

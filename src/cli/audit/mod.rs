@@ -136,7 +136,19 @@ impl Verify {
             true => verify(&mut stdin().lock(), &trust, &self.file)?,
             false => verify(&mut open(&self.file)?, &trust, &self.file)?,
         };
-        output.value(&verified, report)
+        output.value(&verified, report)?;
+        if verified.missing_witnesses.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::Integrity,
+            format!(
+                "the export {} is consistent in itself, and not cosigned by {}",
+                self.file.display(),
+                verified.missing_witnesses.join(", ")
+            ),
+            "ask why the log is not anchored there; until then another history may have been signed",
+        ))
     }
 }
 

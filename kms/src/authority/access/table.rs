@@ -9,13 +9,21 @@ use crate::authority::label::DEFAULT_POOL;
 use crate::catalogue::PoolRow;
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
 use crate::protocol::{
-    AnchorRequest, AuditRequest, ControlRequest, DestructionRequest, ExportScope, KeysRequest, Refusal, Role, Scope,
+    AnchorRequest, AuditRequest, BackupRequest, ControlRequest, DestructionRequest, ExchangeRequest, ExportScope,
+    HsmRequest, KeysRequest, RecoveryRequest, Refusal, Role, Scope,
 };
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
 const ADMINISTRATION: Need = Need::OneOf(&[Administrator]);
 const AUDIT: Need = Need::OneOf(&[Auditor]);
 const SECURITY: Need = Need::OneOf(&[Administrator, SecurityOfficer]);
+/// Giving keys to partners.
+const GIVING: Need = Need::OneOf(&[Administrator, SecurityOfficer, Backup]);
+/// Copies of the catalogue.
+const BACKUP: Need = Need::OneOf(&[Administrator, Backup]);
+const RECOVERY: Need = Need::OneOf(&[Administrator, Recovery]);
+/// What there is of packages, backups and recovery keys concerns the whole installation, and no operator's work.
+const READING: Need = Need::OneOf(&[Administrator, SecurityOfficer, Auditor, Backup, Recovery]);
 
 impl Authority {
     pub(super) fn need(&self, request: &ControlRequest) -> Result<(Need, Scope), Refusal> {
@@ -35,11 +43,11 @@ impl Authority {
             Q::Checkpoint => everywhere(Need::OneOf(&[Auditor, Administrator])),
             Q::Dual { .. } => everywhere(Need::Nothing),
             Q::Keys { request } => self.keys(request),
-            Q::Hsm { .. } => everywhere(SECURITY),
+            Q::Hsm { request } => everywhere(hsm(request)),
             Q::Destruction { request } => everywhere(destruction(request)),
-            Q::Exchange { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Backup, Recovery])),
-            Q::Recovery { .. } => everywhere(Need::OneOf(&[Administrator, SecurityOfficer, Recovery])),
-            Q::Backup { .. } => everywhere(Need::OneOf(&[Administrator, Backup])),
+            Q::Exchange { request } => self.exchange(request),
+            Q::Recovery { request } => everywhere(recovery(request)),
+            Q::Backup { request } => everywhere(backup(request)),
             Q::Audit { request } => audit(request),
         }
     }
@@ -56,6 +64,32 @@ impl Authority {
         }
     }
 
+    fn exchange(&self, request: &ExchangeRequest) -> Result<(Need, Scope), Refusal> {
+        use ExchangeRequest as Q;
+        match request {
+            Q::Ask(order) => self.at_volumes(GIVING, &order.volumes),
+            // Custodians decided about it; whose volumes they are stands in what they signed.
+            Q::Export { .. } => Ok((GIVING, Scope::everywhere())),
+            Q::Import { pool, .. } => {
+                let pool = pool.as_deref().unwrap_or(DEFAULT_POOL);
+                Ok((RECOVERY, Scope::pool(FIRST_TENANT, pool)))
+            }
+            Q::Packages => Ok((READING, Scope::everywhere())),
+        }
+    }
+
+    /// Where several volumes lie: in one pool, or else everywhere.
+    fn at_volumes(&self, need: Need, volumes: &[String]) -> Result<(Need, Scope), Refusal> {
+        let mut places = volumes.iter().map(|volume| self.at_volume(need, volume));
+        let Some(first) = places.next().transpose()? else { return Ok((need, Scope::everywhere())) };
+        for place in places {
+            if place? != first {
+                return Ok((need, Scope::everywhere()));
+            }
+        }
+        Ok(first)
+    }
+
     /// Where a volume lies. Of an unknown one the answer is that it is unknown, for whoever has the role somewhere.
     fn at_volume(&self, need: Need, volume: &str) -> Result<(Need, Scope), Refusal> {
         let catalogue = self.lock();
@@ -63,6 +97,34 @@ impl Authority {
         let Ok(row) = by_name(sql, volume) else { return Ok((Need::AnyRole, Scope::everywhere())) };
         let pool = PoolRow::find(sql, row.pool)?;
         Ok((need, Scope::pool(tenant_name(sql, pool.tenant)?, pool.policy.name)))
+    }
+}
+
+fn hsm(request: &HsmRequest) -> Need {
+    match request {
+        // The status shows the tokens too.
+        HsmRequest::List => Need::AnyRole,
+        HsmRequest::Enrol(_) => SECURITY,
+    }
+}
+
+fn recovery(request: &RecoveryRequest) -> Need {
+    use RecoveryRequest as Q;
+    match request {
+        // Custodians decide about them.
+        Q::Install { .. } | Q::Retire { .. } => Need::OneOf(&[Administrator, SecurityOfficer, Recovery]),
+        Q::Keys => READING,
+        Q::Backfill { .. } | Q::Canary { .. } | Q::EnterDrill { .. } => RECOVERY,
+    }
+}
+
+fn backup(request: &BackupRequest) -> Need {
+    use BackupRequest as Q;
+    match request {
+        Q::Make { .. } | Q::Read { .. } | Q::Forget { .. } => BACKUP,
+        Q::List => READING,
+        // Certificates of destruction rely on it: not whoever holds the backups alone.
+        Q::Destroyed { .. } => SECURITY,
     }
 }
 
@@ -104,10 +166,8 @@ fn audit(request: &AuditRequest) -> Result<(Need, Scope), Refusal> {
         AuditRequest::RotateLogKey { .. } => SECURITY,
         AuditRequest::Anchor { request: AnchorRequest::Status } => Need::AnyRole,
         AuditRequest::Anchor { request: AnchorRequest::Now } => Need::OneOf(&[Auditor, Administrator, SecurityOfficer]),
-        // It says that what an anchor contradicts is nevertheless right.
-        AuditRequest::Anchor { request: AnchorRequest::Accept { .. } } => {
-            Need::OneOf(&[SecurityOfficer, Administrator])
-        }
+        // It says that what an anchor does not hold any more, or contradicts, is nevertheless right.
+        AuditRequest::Anchor { request: AnchorRequest::Accept { .. } | AnchorRequest::Lift { .. } } => SECURITY,
     };
     Ok((need, Scope::everywhere()))
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{OptionalExtension, params};
 
+use super::alarms::{Alarm, Alarms};
 use crate::anchor::{AnchorConfig, AnchorKind, AnchoringPolicy, Fault, Receipt, Submission, Tree};
 use crate::catalogue::{Actor, Catalogue, Entry, consistency, from_db, root_at, to_db};
 use crate::custody::tree::Hash;
@@ -59,6 +60,8 @@ pub(super) struct State {
     stop: bool,
     latest: Option<Arc<Submission>>,
     pub(super) anchors: Vec<AnchorState>,
+    /// Alarms that stand, over restarts.
+    pub(super) alarms: Alarms,
     /// The size anchored when it was first seen that the log is ahead of it, and when.
     pub(super) behind: Option<(u64, Instant)>,
 }
@@ -87,7 +90,11 @@ impl Tree for Board {
 }
 
 impl Board {
-    pub(super) fn new(policy: AnchoringPolicy, catalogue: &Arc<Mutex<Catalogue>>) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        policy: AnchoringPolicy,
+        catalogue: &Arc<Mutex<Catalogue>>,
+        alarms: Alarms,
+    ) -> Result<Self, Refusal> {
         let now = Instant::now();
         let guard = catalogue.lock().unwrap_or_else(PoisonError::into_inner);
         let state_of = |anchor: &AnchorConfig| -> Result<AnchorState, Refusal> {
@@ -104,7 +111,7 @@ impl Board {
                 size,
                 anchored,
                 compared: false,
-                trouble: None,
+                trouble: alarms.of(&anchor.name, &anchor.kind.subject()).map(remembered),
                 tried: false,
                 failures: 0,
                 last_try: None,
@@ -115,7 +122,7 @@ impl Board {
         };
         let anchors = policy.anchors.iter().map(state_of).collect::<Result<_, _>>()?;
         drop(guard);
-        let state = Mutex::new(State { anchors, ..State::default() });
+        let state = Mutex::new(State { anchors, alarms, ..State::default() });
         Ok(Self { policy, catalogue: Arc::downgrade(catalogue), state, changed: Condvar::new() })
     }
 
@@ -175,18 +182,48 @@ impl Board {
         self.policy.quorum.checked_sub(1).and_then(|nth| sizes.get(nth).copied()).unwrap_or(0)
     }
 
-    /// Why nothing may be released: an anchor knows another history.
+    /// Why nothing may be released: an anchor knows another history, or knew one and has not agreed since, though it is no
+    /// longer configured.
     pub(super) fn alarm(&self, state: &State) -> Option<Refusal> {
-        self.policy.anchors.iter().zip(&state.anchors).find_map(|(config, anchor)| {
+        let mut configured = self.policy.anchors.iter().zip(&state.anchors);
+        let present = configured.find_map(|(config, anchor)| {
             let trouble = anchor.trouble.as_ref().filter(|t| t.kind == AnchorTrouble::Contradicts)?;
-            let what =
-                format!("no key is released: anchor {}: {} (since {})", config.name, trouble.what, trouble.since);
-            Some(Refusal::new(
-                crate::protocol::RefusalCode::Damaged,
-                what,
-                "keep this catalogue for the auditor; restore the newest backup, and find out who changed it",
-            ))
-        })
+            Some(alarm_of(config, trouble).refusal())
+        });
+        present.or_else(|| state.alarms.list().first().map(Alarm::refusal)).or_else(|| state.alarms.unreadable())
+    }
+
+    /// Lifts an alarm: the anchor's word counts anew from here on.
+    pub(super) fn lift(&self, alarm: &Alarm) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.alarms.end(&alarm.anchor, &alarm.subject);
+        for (config, anchor) in self.policy.anchors.iter().zip(&mut state.anchors) {
+            if config.name == alarm.anchor && config.kind.subject() == alarm.subject {
+                anchor.trouble = None;
+                anchor.compared = false;
+                anchor.tried = false;
+                anchor.not_before = Instant::now();
+            }
+        }
+        drop(guard);
+        self.changed.notify_all();
+    }
+
+    /// Waits until every anchor was tried, whatever they say, or the deadline. Gives whether all were.
+    pub(super) fn wait_for_all(&self, deadline: Duration) -> bool {
+        let until = Instant::now() + deadline;
+        let mut state = self.state();
+        loop {
+            if state.anchors.iter().all(|anchor| anchor.tried) {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.stop {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Waits until `done`, an alarm, or the deadline; asks the anchors not to pause meanwhile. Gives whether `done`.
@@ -215,11 +252,6 @@ impl Board {
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// Every anchor was tried once.
-    pub(super) fn all_tried(_: &Self, state: &State) -> bool {
-        state.anchors.iter().all(|anchor| anchor.tried)
     }
 
     /// Which anchors do not hold `size` entries, and why.
@@ -366,6 +398,10 @@ impl Board {
                 entry
             }
         };
+        match anchor.trouble.as_ref().filter(|t| t.kind == AnchorTrouble::Contradicts) {
+            Some(trouble) => state.alarms.raise(alarm_of(config, trouble)),
+            None => state.alarms.end(&config.name, &config.kind.subject()),
+        }
         drop(guard);
         self.changed.notify_all();
         if let Some(entry) = entry
@@ -386,6 +422,21 @@ impl Board {
         drop(state);
         self.changed.notify_all();
     }
+}
+
+fn alarm_of(config: &AnchorConfig, trouble: &Trouble) -> Alarm {
+    Alarm {
+        anchor: config.name.clone(),
+        subject: config.kind.subject(),
+        what: trouble.what.clone(),
+        since: trouble.since.clone(),
+    }
+}
+
+/// An alarm from before the start; that it stands is entered there.
+fn remembered(alarm: &Alarm) -> Trouble {
+    let (what, since) = (alarm.what.clone(), alarm.since.clone());
+    Trouble { kind: AnchorTrouble::Contradicts, what, since, entered: true }
 }
 
 /// What outlasts what, until the anchor agrees: its having contradicted all, its having lost what it held that it is away.

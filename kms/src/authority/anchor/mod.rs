@@ -1,6 +1,8 @@
 //! Anchors: nothing leaves against their word, and by policy nothing before it.
 
+mod alarms;
 mod board;
+mod leaving;
 mod view;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +12,19 @@ use std::time::{Duration, Instant};
 use rusqlite::OptionalExtension;
 use sha2::{Digest, Sha256};
 
+use uuid::Uuid;
+
+use self::alarms::{Alarm, Alarms};
 use self::board::Board;
+use super::recovery::other_request;
 use super::{Authority, check_name};
 use crate::anchor::{AnchorKind, AnchoringPolicy, Submission};
-use crate::catalogue::{Actor, Catalogue, Entry, from_db, leaf_text, set_meta};
-use crate::custody::{Checkpoint, Leaf, Outcome, canonical, op};
+use crate::catalogue::{Actor, Catalogue, Entry, from_db, set_meta};
+use crate::custody::{Checkpoint, Outcome, canonical, op};
 use crate::fault::{bad_request, damaged, internal};
 use crate::hex::Hex;
-use crate::protocol::{AnchorReply, AnchorRequest, CheckpointView, Refusal, RefusalCode};
+use crate::home::Home;
+use crate::protocol::{AnchorReply, AnchorRequest, CheckpointView, Operation, Refusal, RefusalCode, RequestView};
 
 /// How long opening waits for the comparison with the anchors beyond the longest of their own limits.
 const START_SLACK: Duration = Duration::from_secs(1);
@@ -38,9 +45,13 @@ pub(super) struct Anchors {
 }
 
 impl Anchors {
-    pub(super) fn new(policy: AnchoringPolicy, catalogue: &Arc<Mutex<Catalogue>>) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        policy: AnchoringPolicy,
+        catalogue: &Arc<Mutex<Catalogue>>,
+        home: &Home,
+    ) -> Result<Self, Refusal> {
         policy.check().map_err(|what| bad_request(what, "correct the anchors in the configuration"))?;
-        let board = Arc::new(Board::new(policy, catalogue)?);
+        let board = Arc::new(Board::new(policy, catalogue, Alarms::read(home.alarms()))?);
         Ok(Self { board, signing: Mutex::default(), threads: Mutex::default() })
     }
 
@@ -81,6 +92,7 @@ impl Authority {
     /// nothing is released, and the log can be read.
     pub(super) fn start_anchors(&self) -> Result<(), Refusal> {
         self.enter_anchor_policy()?;
+        self.enter_alarms()?;
         if self.anchors.none() {
             return Ok(());
         }
@@ -98,10 +110,12 @@ impl Authority {
             AnchorKind::File { .. } | AnchorKind::Syslog { .. } => FILE_LIMIT,
         };
         let longest = self.anchors.board.policy.anchors.iter().map(|a| limit(&a.kind)).max().unwrap_or_default();
-        match self.anchors.board.wait(longest + START_SLACK, Board::all_tried) {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("not all anchors answered: {}", self.anchors.board.missing(u64::MAX)),
-            Err(refusal) => tracing::error!("{refusal}"),
+        let board = &self.anchors.board;
+        if !board.wait_for_all(longest + START_SLACK) {
+            tracing::warn!("not all anchors answered: {}", board.missing(u64::MAX));
+        }
+        if let Some(refusal) = board.alarm(&board.state()) {
+            tracing::error!("{refusal}");
         }
         Ok(())
     }
@@ -126,9 +140,22 @@ impl Authority {
         })
     }
 
-    /// Whether there are anchors.
+    /// Alarms from before the start stand in the log of the catalogue as it is now too, which may be another one.
+    fn enter_alarms(&self) -> Result<(), Refusal> {
+        let alarms = self.anchors.board.state().alarms.list().to_vec();
+        for Alarm { anchor, what, since, .. } in alarms {
+            let reason = format!("anchor {anchor}: since {since}, and at this start still: {what}");
+            tracing::error!("{reason}");
+            let entry = Entry::new(Actor::Service, op::ANCHOR_ALARM, Outcome::Failed).reason(reason);
+            self.lock().change(|c| c.record(entry))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there are anchors, or alarms of such as were.
     pub(super) fn anchored_at_all(&self) -> bool {
-        !self.anchors.none()
+        let board = &self.anchors.board;
+        !self.anchors.none() || board.alarm(&board.state()).is_some()
     }
 
     /// Hands a checkpoint that was just signed, or kept before, to the anchors.
@@ -155,9 +182,6 @@ impl Authority {
     /// Whether the anchors let anything be released now: refuses while one knows another history, and when the log has gone without
     /// them for longer than policy allows. Asked before the token is.
     pub(super) fn anchors_allow(&self) -> Result<(), Refusal> {
-        if self.anchors.none() {
-            return Ok(());
-        }
         let alarm = self.anchors.board.alarm(&self.anchors.board.state());
         if let Some(refusal) = alarm {
             return Err(refusal);
@@ -175,79 +199,6 @@ impl Authority {
                 Err(Refusal::new(RefusalCode::NotAnchored, what, "bring an anchor back; see: sealtape audit anchors"))
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Has to be called between the durable entry `leaf` of a key's release and the key's leaving: by policy it waits until a checkpoint
-    /// that covers the entry is anchored. If it refuses, the key must not leave; that it did not is entered.
-    ///
-    /// # Errors
-    /// `Damaged` if an anchor knows another history, `NotAnchored` if the anchors did not take the checkpoint in time; or what
-    /// signing it failed with.
-    pub(super) fn before_key_leaves(&self, leaf: u64) -> Result<(), Refusal> {
-        if self.anchors.none() {
-            return Ok(());
-        }
-        let Err(refusal) = self.anchored_for(leaf) else { return Ok(()) };
-        let withheld = self.lock().change(|c| {
-            let of = Leaf::parse(&leaf_text(&c.sql, leaf)?).map_err(damaged)?;
-            let reason = format!("the key of entry {leaf} did not leave: {}", refusal.what);
-            let mut entry = Entry::new(Actor::Service, op::KEY_WITHHELD, Outcome::Refused).reason(reason);
-            if let (Some(volume), Some(key)) = (of.volume, of.key) {
-                entry = entry.volume(volume).key(key);
-            }
-            c.record(entry)
-        });
-        if let Err(e) = withheld {
-            tracing::error!(
-                "that the key of entry {leaf} did not leave could not be entered into the custody log: {e}"
-            );
-        }
-        Err(refusal)
-    }
-
-    fn anchored_for(&self, leaf: u64) -> Result<(), Refusal> {
-        self.anchors_allow()?;
-        let board = &self.anchors.board;
-        if !board.policy.before_release {
-            return Ok(());
-        }
-        let asked = Instant::now();
-        self.sign_covering(leaf, asked)?;
-        let left = board.policy.deadline.saturating_sub(asked.elapsed());
-        if board.wait(left, |board, state| board.quorum_size(state, true) > leaf)? {
-            return Ok(());
-        }
-        let what = format!(
-            "entry {leaf} of the custody log was not anchored within {}: {}",
-            view::duration(board.policy.deadline),
-            board.missing(leaf + 1)
-        );
-        Err(Refusal::new(
-            RefusalCode::NotAnchored,
-            what,
-            "bring the anchor back and try again; see: sealtape audit anchors",
-        ))
-    }
-
-    /// One of those that wait signs a checkpoint for all of them.
-    fn sign_covering(&self, leaf: u64, asked: Instant) -> Result<(), Refusal> {
-        let mut last_failure = self.anchors.signing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.anchors.board.published() > leaf {
-            return Ok(());
-        }
-        // It failed while this one waited for its turn: another try would only make the queue longer.
-        if let Some((at, refusal)) = &*last_failure
-            && *at >= asked
-        {
-            return Err(refusal.clone());
-        }
-        match self.checkpoint() {
-            Ok(_) => Ok(()),
-            Err(refusal) => {
-                *last_failure = Some((Instant::now(), refusal.clone()));
-                Err(refusal)
-            }
         }
     }
 
@@ -310,6 +261,11 @@ impl Authority {
                 }
             }
             AnchorRequest::Accept { name, reason } => self.accept_anchor(actor, &name, &reason)?,
+            AnchorRequest::Lift { name, request, reason } => {
+                if let Some(asked) = self.lift_alarm(actor, &name, request, &reason)? {
+                    return Ok(AnchorReply::Asked(Box::new(asked)));
+                }
+            }
         }
         Ok(AnchorReply::Status(self.anchoring()?))
     }
@@ -338,6 +294,52 @@ impl Authority {
         })?;
         board.forget(index);
         self.anchor_now()
+    }
+
+    /// Lifts an alarm by the approval of two custodians; without a request asks them. As long as nobody is registered, root and the key
+    /// authority's own user do it alone: they could register whom they like.
+    fn lift_alarm(
+        &self,
+        actor: Actor,
+        name: &str,
+        request: Option<Uuid>,
+        reason: &str,
+    ) -> Result<Option<RequestView>, Refusal> {
+        self.refusals_logged(
+            actor,
+            op::ANCHOR_LIFT,
+            |e| e,
+            || {
+                check_name("reason", reason, 500)?;
+                let board = &self.anchors.board;
+                let alarm = board.state().alarms.list().iter().find(|alarm| alarm.anchor == name).cloned();
+                let Some(alarm) = alarm else {
+                    let what = format!("no alarm of an anchor {name:?} stands");
+                    return Err(bad_request(what, "see: sealtape audit anchors"));
+                };
+                let operation = Operation::AnchorLift {
+                    anchor: alarm.anchor.clone(),
+                    subject: alarm.subject.clone(),
+                    alarm: alarm.digest()?,
+                };
+                let words = format!("anchor {name}: {reason} ({}, since {})", alarm.what, alarm.since);
+                let entry = Entry::done(actor, op::ANCHOR_LIFT).reason(words);
+                let alone = || Ok::<_, Refusal>(self.rights().persons()?.is_empty() && self.is_own(actor));
+                match request {
+                    Some(request) => self.execute(actor, request, |c, approved| {
+                        if approved.operation != operation {
+                            return Err(other_request(request, &approved.operation));
+                        }
+                        c.record(approved.describe(entry)).map(drop)
+                    })?,
+                    None if alone()? => self.lock().change(|c| c.record(entry.role("bootstrap")).map(drop))?,
+                    None => return Ok(Some(self.submit(actor, operation, Some(reason))?)),
+                }
+                board.lift(&alarm);
+                board.wait_for_all(board.policy.deadline);
+                Ok(None)
+            },
+        )
     }
 
     /// Time of entry `size`, the first one that is not anchored; none if there is no such entry.

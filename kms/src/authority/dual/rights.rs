@@ -84,7 +84,7 @@ pub(super) fn requirement(operation: &Operation) -> (Role, u8) {
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
         | Operation::KeyExport { .. }
-        | Operation::SetPolicy { .. } => (Role::SecurityOfficer, 2),
+        | Operation::AnchorLift { .. } => (Role::SecurityOfficer, 2),
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn change_op(operation: &Operation) -> Option<&'static str> {
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
         | Operation::KeyExport { .. }
-        | Operation::SetPolicy { .. } => None,
+        | Operation::AnchorLift { .. } => None,
     }
 }
 

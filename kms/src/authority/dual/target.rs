@@ -49,7 +49,7 @@ pub(super) fn normal(mut operation: Operation) -> Result<Operation, Refusal> {
         | Operation::VolumeRescue { .. }
         | Operation::RecoveryKeyCreate { .. }
         | Operation::RecoveryKeyRetire { .. }
-        | Operation::SetPolicy { .. } => {}
+        | Operation::AnchorLift { .. } => {}
     }
     Ok(operation)
 }
@@ -89,14 +89,12 @@ impl Targets {
                 targets.kek(sql, *kek)?;
             }
             Operation::VolumeRescue { volume, .. } => targets.volume(sql, *volume)?,
-            Operation::RecoveryKeyCreate { tenant, .. } => targets.tenant(sql, tenant)?,
-            Operation::RecoveryKeyRetire { key } => {
-                targets.add(Target::new("recovery key", key.to_string(), ""), Scope::everywhere(), json!({}));
-            }
-            Operation::SetPolicy { policy, tenant, pool, .. } => {
-                let scope = Scope { tenant: tenant.clone(), pool: pool.clone() };
-                check_scope(sql, &scope)?;
-                targets.add(Target::new("policy", policy, ""), scope, json!({}));
+            Operation::RecoveryKeyCreate { tenant, .. } => targets.recovery_keys_of(sql, tenant)?,
+            Operation::RecoveryKeyRetire { key } => targets.recovery_key(sql, *key)?,
+            // The alarm that is meant stands in the operation; it is compared with the one that stands when it is carried out.
+            Operation::AnchorLift { anchor, subject, alarm } => {
+                let target = Target::new("anchor", anchor, format!("alarm of {subject}"));
+                targets.add(target, Scope::everywhere(), json!({ "alarm": alarm }));
             }
         }
         Ok(targets)
@@ -228,12 +226,40 @@ impl Targets {
         Ok(())
     }
 
-    fn tenant(&mut self, sql: &Connection, tenant: &str) -> Result<(), Refusal> {
+    /// A tenant that is to have another recovery key: which ones it had and has, since the new one takes the place of one.
+    fn recovery_keys_of(&mut self, sql: &Connection, tenant: &str) -> Result<(), Refusal> {
         check_scope(sql, &Scope::tenant(tenant))?;
-        self.add(Target::new("tenant", tenant, ""), Scope::tenant(tenant), json!({}));
+        let query = format!("{RECOVERY_KEY} JOIN tenants t ON t.id = r.tenant WHERE t.name = ?1 ORDER BY r.epoch");
+        let keys = rows(sql, &query, tenant)?;
+        let in_use = "SELECT 'recovery key ' || r.id || ' of epoch ' || r.epoch FROM recovery_keys r
+                      JOIN tenants t ON t.id = r.tenant WHERE t.name = ?1 AND r.state = 'active'";
+        let words = rows(sql, in_use, tenant)?.pop().unwrap_or_else(|| "no recovery key".into());
+        self.add(Target::new("tenant", tenant, words), Scope::tenant(tenant), json!({ "recovery_keys": keys }));
+        Ok(())
+    }
+
+    /// A recovery key, and the others of its tenant: with it the last one may go.
+    fn recovery_key(&mut self, sql: &Connection, key: Uuid) -> Result<(), Refusal> {
+        let found: Option<(i64, String)> = sql
+            .query_row(
+                "SELECT tenant, 'epoch ' || epoch || ', ' || state FROM recovery_keys WHERE id = ?1",
+                [key.to_string()],
+                |r| Ok((r.get(0)?, r.get(1)?)),
+            )
+            .optional()?;
+        let unknown = || bad_request(format!("there is no recovery key {key}"), "see: sealtape recovery list");
+        let (tenant, words) = found.ok_or_else(unknown)?;
+        let tenant = tenant_name(sql, tenant)?;
+        let query = format!("{RECOVERY_KEY} JOIN tenants t ON t.id = r.tenant WHERE t.name = ?1 ORDER BY r.epoch");
+        let keys = rows(sql, &query, &tenant)?;
+        let target = Target::new("recovery key", key.to_string(), words);
+        self.add(target, Scope::tenant(tenant), json!({ "recovery_keys": keys }));
         Ok(())
     }
 }
+
+/// A recovery key's state: whether it is in use, and what it is.
+const RECOVERY_KEY: &str = "SELECT json_array(r.id, r.epoch, r.state, r.public, r.leaf) FROM recovery_keys r";
 
 fn rows(sql: &Connection, query: &str, value: &str) -> Result<Vec<String>, Refusal> {
     let mut query = sql.prepare_cached(query)?;

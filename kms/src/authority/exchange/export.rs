@@ -8,7 +8,7 @@ use super::super::recovery::other_request;
 use super::super::{Authority, check_name};
 use super::{check_ours, insert_package};
 use crate::age::Recipient;
-use crate::catalogue::{Actor, Copy, Entry, GenerationRow, VolumeRow};
+use crate::catalogue::{Actor, Change, Copy, Entry, GenerationRow, VolumeRow};
 use crate::custody::{Blob, op};
 use crate::exchange::{Body, MAX_KEYS, Package, PackageKey, seal};
 use crate::fault::{bad_request, internal};
@@ -87,6 +87,7 @@ impl Authority {
                 let recipient: Recipient =
                     recipient.parse().map_err(|_| internal("a request with a recipient that is none"))?;
                 let rows = self.rows_to_export(volumes, *labels)?;
+                self.anchors_reach()?;
                 let mut keys: Vec<(GenerationRef, DataKey)> = Vec::with_capacity(rows.len());
                 for (row, _) in &rows {
                     let with = {
@@ -117,7 +118,7 @@ impl Authority {
                 let note = self.sign_text(&signer, &text)?;
                 let made = Package::new(body, &sealed, note);
                 made.verify(&signer.key).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
-                self.execute(actor, request, |c, approved| {
+                let (named, last) = self.execute(actor, request, |c, approved| {
                     if approved.operation != operation {
                         return Err(other_request(request, &approved.operation));
                     }
@@ -128,9 +129,10 @@ impl Authority {
                     let words = format!("package {package} for {partner}, until {}", body.expires);
                     let entry = approved.describe(Entry::done(actor, op::EXPORT_MADE));
                     let entry = entry.blobs(vec![Blob { kek: package, sha256: Hex(body.digest()) }]);
-                    let leaf =
+                    let named =
                         c.record(entry.reason(format!("{words}: {} keys; request {request}", body.keys.len())))?;
-                    insert_package(c, "export", body, &body.created, leaf)?;
+                    insert_package(c, "export", body, &body.created, named)?;
+                    let mut last = named;
                     for (row, _) in &rows {
                         // The rules again: the token took its time.
                         let volume = VolumeRow::find(&c.sql, row.at.volume)?;
@@ -152,9 +154,11 @@ impl Authority {
                             leaf,
                         }
                         .insert(&c.sql, row.at.key_id)?;
+                        last = leaf;
                     }
-                    Ok(())
+                    Ok((named, last))
                 })?;
+                self.before_it_leaves(&format!("package {package}"), named, last, |c| never_left(c, package))?;
                 Ok(ExchangeReply::Package(Box::new(made)))
             },
         )
@@ -191,6 +195,14 @@ impl Authority {
         }
         Ok(rows)
     }
+}
+
+/// A package that was made and is wiped now: nobody has a copy in it.
+fn never_left(c: &Change<'_>, package: Uuid) -> Result<(), Refusal> {
+    let package = package.to_string();
+    c.sql.execute("UPDATE copies SET state = 'destroyed' WHERE kind = 'export' AND holder = ?1", [&package])?;
+    c.sql.execute("DELETE FROM packages WHERE id = ?1 AND direction = 'export'", [&package])?;
+    Ok(())
 }
 
 /// The generations of a volume whose keys a partner needs: those that may stand on the medium now.

@@ -61,6 +61,8 @@ impl Authority {
                     bad_request(what, "take the file that sealtape recovery init wrote, unchanged")
                 })?;
                 check_next(&self.lock(), public)?;
+                // Whoever holds its shares can open all that is wrapped from then on.
+                self.anchors_allow()?;
                 let operation = Operation::RecoveryKeyCreate {
                     tenant: public.tenant.clone(),
                     epoch: public.epoch,
@@ -95,11 +97,15 @@ impl Authority {
 
     /// Whether nobody is registered who could approve, no recovery key was ever installed, and the actor has the machine anyway.
     fn bootstrapping(&self, actor: Actor) -> Result<bool, Refusal> {
-        let own = actor.uid().is_some_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw());
         let nobody = self.rights().persons()?.is_empty();
         let none: bool =
             self.lock().sql().query_row("SELECT NOT EXISTS (SELECT 1 FROM recovery_keys)", [], |r| r.get(0))?;
-        Ok(own && nobody && none)
+        Ok(self.is_own(actor) && nobody && none)
+    }
+
+    /// Whether it is root or the key authority's own user.
+    pub(super) fn is_own(&self, actor: Actor) -> bool {
+        actor.uid().is_some_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
     }
 
     fn retire_recovery_key(

@@ -120,6 +120,16 @@ impl RecoveryKeyRow {
         Copy { kind: "recovery", holder: self.id, place, state: "exists", sha256, leaf }.insert(sql, key)
     }
 
+    /// Refuses a key that has its copy: somebody else was quicker.
+    pub(super) fn check_lacking(&self, sql: &Connection, key: Uuid) -> Result<(), Refusal> {
+        let query = "SELECT EXISTS (SELECT 1 FROM recovery_stanzas WHERE key_id = ?1 AND recovery_key = ?2)";
+        if sql.query_row(query, [key.to_string(), self.id.to_string()], |r| r.get(0))? {
+            let what = format!("the key {key} has a copy for the recovery key {} already", self.id);
+            return Err(Refusal::new(RefusalCode::BadRequest, what, "there is nothing left to do with it"));
+        }
+        Ok(())
+    }
+
     pub(super) fn view(&self, sql: &Connection) -> Result<RecoveryKeyView, Refusal> {
         let wrapped: i64 = sql.query_row(
             "SELECT count(*) FROM recovery_stanzas WHERE recovery_key = ?1",

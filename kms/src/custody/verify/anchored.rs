@@ -31,10 +31,10 @@ pub struct AnchoredBy {
     pub time: String,
 }
 
-/// The cosignatures found so far: of each witness the one over most entries.
+/// The cosignatures found so far: of each witness, by its key, the one over most entries.
 pub(super) struct Anchored<'a> {
     witnesses: &'a [WitnessKey],
-    found: BTreeMap<&'a str, AnchoredBy>,
+    found: BTreeMap<String, AnchoredBy>,
 }
 
 impl<'a> Anchored<'a> {
@@ -56,8 +56,8 @@ impl<'a> Anchored<'a> {
                 entries: checkpoint.size,
                 time: time::of_unix(cosignature.time),
             };
-            if self.found.get(witness.name()).is_none_or(|known| known.entries <= of.entries) {
-                self.found.insert(witness.name(), of);
+            if self.found.get(&of.key).is_none_or(|known| known.entries <= of.entries) {
+                self.found.insert(of.key.clone(), of);
             }
         }
         Ok(())
@@ -70,8 +70,17 @@ impl<'a> Anchored<'a> {
         }
     }
 
+    /// Keys of witnesses that cosigned nothing of it.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let mut missing: Vec<String> = self.witnesses.iter().map(ToString::to_string).collect();
+        missing.retain(|key| !self.found.contains_key(key));
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
     /// Names on the last checkpoint of which nothing is known here.
     pub(super) fn unchecked(&self, names: Vec<String>) -> Vec<String> {
-        names.into_iter().filter(|name| !self.found.contains_key(name.as_str())).collect()
+        names.into_iter().filter(|name| !self.found.values().any(|by| by.witness == *name)).collect()
     }
 }

@@ -180,6 +180,7 @@ impl State<'_> {
             last_time: self.times.last,
             last_checkpoint,
             anchoring: self.anchored.anchoring(),
+            missing_witnesses: self.anchored.missing(),
             unchecked_cosignatures: self.anchored.unchecked(signatures.others),
         })
     }

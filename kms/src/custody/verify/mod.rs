@@ -74,6 +74,8 @@ pub struct VerifiedExport {
     pub last_checkpoint: String,
     /// What stands behind it.
     pub anchoring: Anchoring,
+    /// Keys of the witnesses asked for that have cosigned none of its checkpoints. Whoever asked for them must not accept the export.
+    pub missing_witnesses: Vec<String>,
     /// Names on further signature lines of the last checkpoint; not checked here.
     pub unchecked_cosignatures: Vec<String>,
 }

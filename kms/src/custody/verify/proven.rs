@@ -229,6 +229,7 @@ impl<'a> State<'a> {
             last_time: self.times.last,
             last_checkpoint: self.note,
             anchoring: self.anchored.anchoring(),
+            missing_witnesses: self.anchored.missing(),
             unchecked_cosignatures: self.anchored.unchecked(self.signatures.others),
         }
     }

@@ -128,16 +128,14 @@ pub enum Operation {
         /// Whether the volumes' labels and barcodes go along.
         labels: bool,
     },
-    /// Changes a policy.
-    SetPolicy {
-        /// Its name.
-        policy: String,
-        /// Tenant; none for the installation.
-        tenant: Option<String>,
-        /// Pool; none for all.
-        pool: Option<String>,
-        /// Its value.
-        value: String,
+    /// Lifts the alarm of an anchor that knew another history of the custody log.
+    AnchorLift {
+        /// The anchor.
+        anchor: String,
+        /// The witness's key, or the file.
+        subject: String,
+        /// SHA-256 of the alarm: a later one of the same anchor is another.
+        alarm: Hex<32>,
     },
 }
 
@@ -230,9 +228,11 @@ impl Operation {
                 quoted(expires),
                 list(volumes)
             ),
-            Self::SetPolicy { policy, tenant, pool, value } => {
-                format!("set the policy {} {} to {}", quoted(policy), scope(tenant, pool), quoted(value))
-            }
+            Self::AnchorLift { anchor, subject, alarm } => format!(
+                "release keys again although anchor {} ({}) knew another history of the custody log: lift the alarm {alarm}",
+                quoted(anchor),
+                quoted(subject)
+            ),
         }
     }
 
@@ -272,7 +272,9 @@ mod tests {
         let text = r#"{"do":"kek_destroy","kek":"00000000-0000-0000-0000-000000000000"}"#;
         let operation: Operation = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&operation).unwrap(), text);
-        for bad in [text.replace("kek_destroy", "kek_keep"), text.replace("}", ",\"force\":true}")] {
+        // Nobody can approve what nothing carries out.
+        let policy = r#"{"do":"set_policy","policy":"suite","tenant":null,"pool":null,"value":"1"}"#;
+        for bad in [text.replace("kek_destroy", "kek_keep"), text.replace("}", ",\"force\":true}"), policy.into()] {
             assert!(serde_json::from_str::<Operation>(&bad).is_err(), "{bad}");
         }
     }
