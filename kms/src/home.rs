@@ -112,6 +112,9 @@ pub struct AuthorityOptions {
     pub clock: crate::time::Clock,
     /// Anchors of the custody log.
     pub anchoring: AnchoringPolicy,
+    /// A folder, on another medium than the installation, in which a destruction puts its backup of the catalogue; without it none is
+    /// made.
+    pub backup_folder: Option<PathBuf>,
 }
 
 impl AuthorityOptions {
@@ -125,6 +128,7 @@ impl AuthorityOptions {
             token_may_be_away: false,
             clock: Default::default(),
             anchoring: AnchoringPolicy::default(),
+            backup_folder: None,
         }
     }
 }
@@ -322,6 +326,7 @@ pub fn init_home_signed(
         token_may_be_away: false,
         clock: Default::default(),
         anchoring: AnchoringPolicy::default(),
+        backup_folder: None,
     };
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());

@@ -184,7 +184,7 @@ impl Authority {
                 )?;
             }
         }
-        row.state = BatchState::Keks;
+        row.state = BatchState::Backup;
         if let Some(kek) = kek {
             row.rotation = Some(rotate::begin(c, actor, kek, &format!("destruction {}", row.id))?.id);
             row.state = BatchState::Rewrapping;
