@@ -113,6 +113,9 @@ pub struct AuthorityOptions {
     pub clock: crate::time::Clock,
     /// Anchors of the custody log.
     pub anchoring: AnchoringPolicy,
+    /// A folder, on another medium than the installation, in which a destruction puts its backup of the catalogue; without it none is
+    /// made.
+    pub backup_folder: Option<PathBuf>,
 }
 
 impl AuthorityOptions {
@@ -126,6 +129,7 @@ impl AuthorityOptions {
             token_may_be_away: false,
             clock: Default::default(),
             anchoring: AnchoringPolicy::default(),
+            backup_folder: None,
         }
     }
 }
@@ -328,6 +332,7 @@ pub fn init_home_signed(
         token_may_be_away: false,
         clock: Default::default(),
         anchoring: AnchoringPolicy::default(),
+        backup_folder: None,
     };
     let token = Token::new(config);
     let origin = format!("sealtape/{}", Uuid::new_v4());

@@ -4,8 +4,9 @@
 mod support;
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealtape_kms::authority::{Authority, AuthorityOptions};
@@ -18,6 +19,7 @@ use sealtape_kms::protocol::{
     BatchState, BatchView, Cartridge, CopyKind, DestructionOrder, Fate, GenerationRef, KeyState, LabelOrder,
     PoolPolicy, RefusalCode, Stanza, VolumeState,
 };
+use sealtape_kms::restore::{RestoreToken, restore_home};
 use sealtape_kms::secret::DataKey;
 use support::custodians::{Custodians, root};
 use support::install::{Install, ME, UNIT, options, order};
@@ -400,11 +402,16 @@ fn a_changed_certificate_is_refused() {
 
 const CHILD: &str = "SEALTAPE_DESTRUCTION_HOME";
 
+/// As [`options`], with a folder of backups beside the home folder.
+fn with_backups(home: &Path) -> AuthorityOptions {
+    AuthorityOptions { backup_folder: Some(home.with_file_name("backups")), ..options() }
+}
+
 /// Not a test by itself: what [`killed_at_random`] starts and kills.
 #[test]
 fn child_that_destroys() {
     let Some(home) = std::env::var_os(CHILD) else { return };
-    let authority = Authority::open(&Home::new(home), options()).unwrap();
+    let authority = Authority::open(&Home::new(&home), with_backups(Path::new(&home))).unwrap();
     let newest = authority.destructions().unwrap().remove(0);
     authority.carry_out_destruction(root(), newest.request).unwrap();
     while authority.work().unwrap() {}
@@ -413,16 +420,20 @@ fn child_that_destroys() {
 #[test]
 fn killed_at_random() {
     let install = Install::new();
-    let authority = install.open();
+    let folder = install.dir.path().join("backups");
+    std::fs::create_dir(&folder).unwrap();
+    let open = || Arc::new(Authority::open(&install.home, with_backups(install.home.dir())).unwrap());
+    let authority = open();
     let people = Custodians::register(&authority);
     secret_pool(&authority);
     let kept: Vec<Tape> = (0..30).map(|n| tape(&authority, &format!("KEPT{n}"), "secret")).collect();
     let wanted = if std::env::var_os("SEALTAPE_LONG").is_some() { 60 } else { 20 };
     let (mut kills, mut within) = (0, 0);
+    let (mut destroyed, mut newest, mut last) = (0, PathBuf::new(), None);
     let mut authority = Some(authority);
     let said = install.dir.path().join("said");
     while kills < wanted {
-        let opened = authority.take().unwrap_or_else(|| install.open());
+        let opened = authority.take().unwrap_or_else(open);
         let doomed = tape(&opened, &format!("DOOMED{kills}"), "secret");
         let blob = wrapped(&install, doomed.at);
         let asked = opened.ask_destruction(ME, &shred(&[&doomed]), "why").unwrap();
@@ -463,19 +474,35 @@ fn killed_at_random() {
             within += usize::from(state != "asked" && state != "done");
             if kills % 4 == 0 {
                 // Half way nothing is half: the key opens if nothing was begun, and never again once it was.
-                let authority = install.open();
+                let authority = open();
                 assert_eq!(loads(&authority, &doomed), state == "asked", "{state}");
                 assert!(kept.iter().all(|tape| loads(&authority, tape)), "{state}");
             }
         }
-        let opened = install.open();
+        let opened = open();
         let view = opened.destruction(asked.batch).unwrap();
         assert_eq!(view.state, BatchState::Done);
         assert!(!loads(&opened, &doomed) && kept.iter().all(|tape| loads(&opened, tape)));
         assert_eq!(checked_certificate(&install, &opened, &view).unreachable(), 0);
         assert!(held_by(install.home.dir(), &blob).is_empty());
+        // One backup of each destruction, whole and entered, whatever was interrupted; nothing beside them.
+        assert!(held_by(&folder, &blob).is_empty());
+        let query = "SELECT place FROM backups ORDER BY leaf";
+        let database = install.database();
+        let mut places = database.prepare(query).unwrap();
+        let places: Vec<String> = places.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
+        destroyed += 1;
+        assert_eq!((places.len(), std::fs::read_dir(&folder).unwrap().count()), (destroyed, destroyed), "{places:?}");
+        newest = places.last().unwrap().into();
+        assert!(newest.is_file() && view.backup.unwrap().ends_with(&*newest.to_string_lossy()));
+        last = Some(doomed);
         authority = Some(opened);
     }
+    drop(authority);
+    let to = Home::new(install.dir.path().join("restored"));
+    restore_home(&to, &newest, &RestoreToken::CopiedFrom(install.home.dir().to_owned()), options()).unwrap();
+    let restored = Authority::open(&to, options()).unwrap();
+    assert!(!loads(&restored, &last.unwrap()) && kept.iter().all(|tape| loads(&restored, tape)));
     assert!(within >= 3, "only {within} of {kills} kills came within the work");
     println!("{kills} kills, {within} of them between beginning and end");
 }

@@ -84,6 +84,7 @@ fn open(config: &Config) -> anyhow::Result<Authority> {
         // The custody log can be read without the token; keys are refused until it is back.
         token_may_be_away: true,
         anchoring: config.anchoring.clone(),
+        backup_folder: config.keyd.backup_folder.as_ref().map(|folder| folder.as_ref().clone()),
         ..AuthorityOptions::new(WorkerCommand::this_executable())
     };
     let authority = Authority::open(&State::new(config.keyd_state()), options)?;

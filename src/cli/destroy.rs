@@ -239,6 +239,9 @@ fn carry_out(keyd: &ControlClient, request: Uuid, output: &Output) -> Result<(),
     }
     drop(bar);
     output.value(&view, summary)?;
+    if view.backup.is_none() {
+        output.note("earlier backups of the catalogue open nothing any more: make a new one with sealtape catalogue backup");
+    }
     output.note(&format!("the certificate: sealtape certificate show {}", view.batch));
     Ok(())
 }
@@ -311,6 +314,7 @@ fn summary(view: &BatchView) -> String {
         ("begun", view.begun.clone().unwrap_or_default()),
         ("ended", view.ended.clone().unwrap_or_default()),
         ("held up by", view.trouble.clone().unwrap_or_default()),
+        ("backup", view.backup.clone().unwrap_or_default()),
     ])
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
 use sealtape_kms::home::SOFTHSM2_MODULE;
 use sealtape_kms::pkcs11::{Limits, PinFrom, PinLatch, PinSource, Token, TokenConfig, TokenReport, Uri, WorkerCommand};
-use sealtape_kms::protocol::{AnchoringView, EnrolOrder, HsmReply, HsmRequest, Status, TokenView};
+use sealtape_kms::protocol::{AnchoringView, BackupLacking, EnrolOrder, HsmReply, HsmRequest, Status, TokenView};
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
@@ -220,7 +220,18 @@ fn show(status: &Status) -> String {
         ("checkpoint at", status.checkpoint_size.to_string()),
         ("anchored", status.anchoring.as_deref().map(anchored).unwrap_or_default()),
         ("log key", status.log_key.clone()),
+        ("catalogue backup", status.backup_lacking.as_deref().map(lacking).unwrap_or_default()),
     ])
+}
+
+/// That every backup of the catalogue is closed, and what is done about it.
+fn lacking(view: &BackupLacking) -> String {
+    let since = format!("NONE that opens since destruction {}", view.batch);
+    match (&view.folder, &view.trouble) {
+        (None, _) => format!("{since}: make one with sealtape catalogue backup FILE"),
+        (Some(_), Some(trouble)) => format!("{since}; tried again every minute: {trouble}"),
+        (Some(folder), None) => format!("{since}; one is being made in {folder}"),
+    }
 }
 
 /// The anchors in a line; `audit anchors` tells more.

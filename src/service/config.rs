@@ -74,6 +74,10 @@ pub struct KeydConfig {
     /// Members of this group may seal and open streams (pipes, Amanda). Default: only the services' own users and root.
     #[serde(default)]
     pub stream_group: Option<Group>,
+    /// Folder, on another medium than the home folder, in which a destruction of keys puts its backup of the catalogue. Default: no
+    /// backup is made.
+    #[serde(default)]
+    pub backup_folder: Option<Spanned<PathBuf>>,
     /// What depends on the anchors of the custody log.
     #[serde(default)]
     pub anchoring: AnchoringConfig,
@@ -438,6 +442,9 @@ impl Config {
             pools.insert(name, pool.into_inner());
         }
         let keyd = written.keyd;
+        if let Some(folder) = &keyd.backup_folder {
+            check_backup_folder(&home, folder.as_ref()).map_err(|what| refuse(folder.span(), what))?;
+        }
         let span = keyd.anchors.last().map_or(0..0, Spanned::span);
         let anchors = keyd.anchors.iter().map(|anchor| anchor.as_ref().clone());
         let anchoring = keyd.anchoring.policy(anchors).map_err(|what| refuse(span, what))?;
@@ -490,6 +497,22 @@ fn check_device(drive: &DriveConfig) -> Result<(), String> {
     }
     if (drive.virtual_serial.is_some() || !drive.local) && drive.front_end != FrontEnd::Tcmu {
         return Err(format!("drive \"{name}\": virtual_serial and local belong to front_end = \"tcmu\""));
+    }
+    Ok(())
+}
+
+/// A backup beside what it is a backup of is lost with it.
+fn check_backup_folder(home: &Home, folder: &Path) -> Result<(), String> {
+    let shown = folder.display();
+    if !folder.is_absolute() || folder.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(format!("backup_folder is \"{shown}\": write a path that starts with '/' and has no '..' in it"));
+    }
+    if folder.starts_with(home.path()) {
+        let what = "lies in the home folder: backups belong on another medium, which is not lost with it";
+        return Err(format!("backup_folder \"{shown}\" {what}"));
+    }
+    if shown.to_string().chars().count() > 200 {
+        return Err("backup_folder is longer than 200 characters".into());
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Authority, check_name};
 use crate::backup::{FORMAT, Head, Manifest};
-use crate::catalogue::{Actor, Catalogue, Entry, from_db, name, named, to_db};
+use crate::catalogue::{Actor, Catalogue, Change, Entry, from_db, name, named, to_db};
 use crate::custody::{base64, op};
 use crate::fault::{bad_request, damaged, internal};
 use crate::hex::Hex;
@@ -21,7 +21,7 @@ use crate::time;
 /// Bytes in one part.
 const PART: u64 = 1 << 20;
 
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> Refusal {
+pub(super) fn failed(path: &Path) -> impl Fn(std::io::Error) -> Refusal {
     move |e| internal(format!("{}: {e}", path.display()))
 }
 
@@ -44,7 +44,7 @@ impl Authority {
         }
     }
 
-    fn state_dir(&self) -> Result<PathBuf, Refusal> {
+    pub(super) fn state_dir(&self) -> Result<PathBuf, Refusal> {
         let catalogue = self.lock();
         let path = catalogue.sql().path().map(Path::new).and_then(Path::parent);
         path.map(Path::to_owned).ok_or_else(|| internal("the catalogue stands in no folder"))
@@ -87,6 +87,18 @@ impl Authority {
         path: &Path,
         checkpoint: String,
     ) -> Result<Head, Refusal> {
+        let head = self.draw_up(backup, path, checkpoint)?;
+        let size = head.verify(path)?.1.size;
+        let leaf = self.lock().change(|c| enter_backup(c, actor, &head, size, place, ""))?;
+        self.before_it_leaves(&format!("backup {backup}"), leaf, leaf, |c| {
+            c.sql.execute("DELETE FROM backups WHERE id = ?1", [backup.to_string()])?;
+            Ok(())
+        })?;
+        Ok(head)
+    }
+
+    /// The copy of the catalogue at `path`, which must not be there yet, and the signed first line of its backup.
+    pub(super) fn draw_up(&self, backup: Uuid, path: &Path, checkpoint: String) -> Result<Head, Refusal> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed(path))?;
         let source = self.state_dir()?.join("catalogue.db");
         let signer = self.lock().log().signer.as_ref().clone();
@@ -110,7 +122,8 @@ impl Authority {
         let keks: Vec<String> = sql
             .prepare(
                 "SELECT DISTINCT k.id FROM keks k WHERE k.purpose = 'catalogue'
-                      AND (k.state = 'active' OR EXISTS (SELECT 1 FROM generations g WHERE g.kek = k.id))",
+                      AND (k.state = 'active' OR EXISTS
+                      (SELECT 1 FROM generations g WHERE g.kek = k.id AND g.key_state NOT LIKE 'destroyed%'))",
             )?
             .query_map([], |r| r.get(0))?
             .collect::<Result<_, _>>()?;
@@ -132,33 +145,7 @@ impl Authority {
         };
         let text = manifest.text();
         let note = self.sign_text(&signer, &text)?;
-        let head = Head { manifest, note };
-        let (_, checkpoint) = head.verify(path)?;
-        let leaf = self.lock().change(|c| {
-            let manifest = &head.manifest;
-            let words = format!("backup {backup} of {} leaves: {place}", checkpoint.size);
-            let leaf = c.record(Entry::done(actor, op::BACKUP_MADE).digest(manifest.digest()).reason(words))?;
-            let keks = serde_json::to_string(&manifest.catalogue_keks).map_err(|e| internal(e.to_string()))?;
-            c.sql.execute(
-                "INSERT INTO backups (id, place, catalogue_keks, checkpoint_size, sha256, state, created, leaf)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 'exists', ?6, ?7)",
-                params![
-                    backup.to_string(),
-                    place,
-                    keks,
-                    to_db(checkpoint.size)?,
-                    manifest.sha256.0,
-                    manifest.created,
-                    to_db(leaf)?
-                ],
-            )?;
-            Ok(leaf)
-        })?;
-        self.before_it_leaves(&format!("backup {backup}"), leaf, leaf, |c| {
-            c.sql.execute("DELETE FROM backups WHERE id = ?1", [backup.to_string()])?;
-            Ok(())
-        })?;
-        Ok(head)
+        Ok(Head { manifest, note })
     }
 
     /// Copies that nobody fetched to the end.
@@ -232,6 +219,35 @@ impl Authority {
             },
         )
     }
+}
+
+/// Enters a backup into the custody log and the catalogue; `occasion` is what it was made for, in words.
+pub(super) fn enter_backup(
+    c: &mut Change<'_>,
+    actor: Actor,
+    head: &Head,
+    size: u64,
+    place: &str,
+    occasion: &str,
+) -> Result<u64, Refusal> {
+    let manifest = &head.manifest;
+    let words = format!("backup {} of {size} leaves{occasion}: {place}", manifest.backup);
+    let leaf = c.record(Entry::done(actor, op::BACKUP_MADE).digest(manifest.digest()).reason(words))?;
+    let keks = serde_json::to_string(&manifest.catalogue_keks).map_err(|e| internal(e.to_string()))?;
+    c.sql.execute(
+        "INSERT INTO backups (id, place, catalogue_keks, checkpoint_size, sha256, state, created, leaf)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'exists', ?6, ?7)",
+        params![
+            manifest.backup.to_string(),
+            place,
+            keks,
+            to_db(size)?,
+            manifest.sha256.0,
+            manifest.created,
+            to_db(leaf)?
+        ],
+    )?;
+    Ok(leaf)
 }
 
 fn hash(path: &Path) -> Result<(u64, Hex<32>), Refusal> {

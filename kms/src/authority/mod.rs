@@ -26,6 +26,7 @@ mod rotate;
 mod session;
 mod stream;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -78,6 +79,8 @@ pub struct Authority {
     limiter: Mutex<RefusalLimiter>,
     work: rotate::Work,
     home: Home,
+    /// Where a destruction puts its backup of the catalogue.
+    backup_folder: Option<PathBuf>,
     /// The key that signs the log now; its place in the catalogue's lock would be one lock too deep for some.
     log_key: Mutex<VerifierKey>,
     /// Held while the log's signing key is changed.
@@ -130,6 +133,7 @@ impl Authority {
         let log_key = signer.key.clone();
         let clock = options.clock.clone();
         let policy = options.anchoring.clone();
+        let backup_folder = options.backup_folder.clone();
         let token = Token::new(home.token_config(&connection, options)?);
         let mut catalogue = Catalogue::open(connection, signer)?;
         catalogue.set_clock(clock);
@@ -148,6 +152,7 @@ impl Authority {
             limiter: Mutex::default(),
             work: rotate::Work::default(),
             home: home.clone(),
+            backup_folder,
             log_key: Mutex::new(log_key),
             rotating: Mutex::default(),
             scrub: Mutex::default(),
@@ -298,6 +303,7 @@ impl Authority {
         let tokens = self.token_views()?;
         let token_error = tokens.iter().find(|t| t.first).and_then(|t| t.error.clone());
         let key_life = self.key_life_summary()?;
+        let backup_lacking = self.backup_lacking()?.map(Box::new);
         let catalogue = self.lock();
         let volumes: i64 = catalogue.sql().query_row("SELECT count(*) FROM volumes", [], |r| r.get(0))?;
         let log = catalogue.log();
@@ -317,6 +323,7 @@ impl Authority {
             anchoring,
             tokens,
             key_life,
+            backup_lacking,
         })
     }
 

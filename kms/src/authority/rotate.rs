@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::destruction::Owed;
 use super::kek::NewKek;
 use super::{Authority, DEFAULT_TENANT, KekPurpose, canary_aad, check_name, wrap_aad};
 use crate::catalogue::{Actor, Catalogue, Change, Entry, GenerationRow, KekRow, RotationRow, VolumeRow};
@@ -32,6 +33,7 @@ pub(super) struct Work {
     one: Mutex<()>,
     batch: AtomicU32,
     trouble: Mutex<Option<String>>,
+    owed: Mutex<Owed>,
 }
 
 impl Work {
@@ -46,6 +48,10 @@ impl Work {
 
     pub(super) fn trouble(&self) -> MutexGuard<'_, Option<String>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn batch(&self) -> u32 {
@@ -202,6 +208,10 @@ impl Authority {
         let Some(_turn) = self.work.turn() else { return Ok(false) };
         let done = match self.destruction_step() {
             Ok(false) => self.rotation_step(),
+            other => other,
+        };
+        let done = match done {
+            Ok(false) => self.backup_again(),
             other => other,
         };
         *self.work.trouble() = done.as_ref().err().map(ToString::to_string);

@@ -52,6 +52,17 @@ pub enum BackupReply {
     Backups(Vec<BackupView>),
 }
 
+/// Since a destruction there is no backup of the catalogue that opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupLacking {
+    /// The destruction that closed the earlier ones.
+    pub batch: Uuid,
+    /// The folder in which one is to be made; none when none is configured.
+    pub folder: Option<String>,
+    /// Why it could not be made; it is tried again.
+    pub trouble: Option<String>,
+}
+
 /// What is known of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -174,6 +174,9 @@ pub struct Status {
     /// Ends of keys that come near.
     #[serde(default)]
     pub key_life: KeyLifeSummary,
+    /// Every backup of the catalogue is closed, and there is no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_lacking: Option<Box<super::backup::BackupLacking>>,
 }
 
 /// A reply on the control socket.

@@ -247,6 +247,9 @@ pub struct BatchView {
     pub rotation: Option<RotationView>,
     /// What holds it up just now.
     pub trouble: Option<String>,
+    /// The backup of the catalogue that was made after it, in words, or why there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
     /// When it was asked for,
     pub asked: String,
     /// begun,

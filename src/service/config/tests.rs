@@ -20,7 +20,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(config.keyd_state(), Path::new("/srv/t/keyd"));
     assert_eq!(config.keyd.pin, PinSource::File("pin".into()));
     assert_eq!(config.data_path.node_mode.bits(), 0o660);
-    assert!(config.drives.is_empty() && config.pools.is_empty());
+    assert!(config.drives.is_empty() && config.pools.is_empty() && config.keyd.backup_folder.is_none());
     let config = parse("[[drive]]\nname = \"a\"\nback_end = \"image\"\n[pool.default]\n").unwrap();
     assert_eq!(config.drives[0].max_block, ByteSize::mebibytes(1));
     let pool = config.pools.values().next().unwrap();
@@ -64,6 +64,9 @@ fn bad_values_are_refused_where_they_stand() {
         ("[pool.x]\nkey_on_medium = \"yes\"\n", 6, "invalid type"),
         ("[pool.x]\nauto_label = true\n", 5, "auto_label of pool \"x\" needs barcodes"),
         ("[pool.x]\nbarcodes = \"*\"\n", 6, "names no barcodes"),
+        ("backup_folder = \"usb\"\n", 5, "starts with '/'"),
+        ("backup_folder = \"/srv/../srv/t\"\n", 5, "no '..'"),
+        ("backup_folder = \"/srv/t/backups\"\n", 5, "another medium"),
         ("[keyd]\n", 5, "duplicate key"),
         ("][\n", 5, ""),
     ] {

@@ -179,7 +179,7 @@ impl Authority {
                 volume.change_state(c, actor, VolumeState::Destroyed, format!("destroyed: batch {}", row.id))?;
             }
         }
-        row.state = BatchState::Keks;
+        row.state = BatchState::Backup;
         if let Some(kek) = kek {
             row.rotation = Some(rotate::begin(c, actor, kek, &format!("destruction {}", row.id))?.id);
             row.state = BatchState::Rewrapping;

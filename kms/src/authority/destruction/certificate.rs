@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::journal::{BatchRow, digest};
-use super::steps::or_now;
+use super::steps::{backup_words, or_now};
 use crate::catalogue::{LogState, uuid};
 use crate::custody::Leaf;
 use crate::custody::certificate::{
@@ -86,7 +86,7 @@ pub(super) fn make(
     }
     Ok(Certificate {
         approvals: leaf.approvals,
-        backup: row.backup.clone(),
+        backup: backup_words(sql, log, row)?,
         batch: row.id,
         began: leaf.time,
         begun_entry: leaf.seq,

@@ -21,6 +21,7 @@ pub(super) struct BatchRow {
     pub(super) plan_leaf: u64,
     pub(super) begun_leaf: Option<u64>,
     pub(super) rotation: Option<Uuid>,
+    /// Why there was no backup when it was to be made.
     pub(super) backup: Option<String>,
     pub(super) certificate: Option<String>,
     pub(super) asked: String,
@@ -91,6 +92,12 @@ impl BatchRow {
     /// The one that is under way.
     pub(super) fn under_way(sql: &Connection) -> Result<Option<Self>, Refusal> {
         let query = format!("{BATCH} WHERE state NOT IN ('asked', 'done') ORDER BY begun_leaf LIMIT 1");
+        sql.query_row(&query, [], raw).optional()?.map(Self::from_raw).transpose()
+    }
+
+    /// The one that began last.
+    pub(super) fn last_begun(sql: &Connection) -> Result<Option<Self>, Refusal> {
+        let query = format!("{BATCH} WHERE begun_leaf IS NOT NULL ORDER BY begun_leaf DESC LIMIT 1");
         sql.query_row(&query, [], raw).optional()?.map(Self::from_raw).transpose()
     }
 

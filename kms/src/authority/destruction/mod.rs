@@ -6,11 +6,14 @@
 //! rewrapped by a new catalogue KEK and verified, a new backup, the old KEKs destroyed in the token, the files wiped, the certificate.
 
 mod ask;
+mod backup;
 mod certificate;
 mod hold;
 mod journal;
 mod plan;
 mod steps;
+
+pub(super) use backup::Owed;
 
 use super::Authority;
 use crate::catalogue::Actor;

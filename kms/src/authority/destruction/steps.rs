@@ -5,9 +5,10 @@ use uuid::Uuid;
 
 use super::super::keys::held_by;
 use super::super::{Authority, canary_aad};
+use super::backup::made_since;
 use super::certificate;
 use super::journal::{BatchRow, digest};
-use crate::catalogue::{Actor, Entry, GenerationRow, KekRow, RotationRow, VolumeRow, uuid};
+use crate::catalogue::{Actor, Entry, GenerationRow, KekRow, LogState, RotationRow, VolumeRow, uuid};
 use crate::custody::{Outcome, op};
 use crate::fault::internal;
 use crate::hex::Hex;
@@ -47,16 +48,6 @@ impl Authority {
         let rotation = row.rotation.ok_or_else(|| internal("a destruction without its rotation"))?;
         let state = RotationRow::find(self.lock().sql(), rotation)?.state;
         if state == RotationState::Done { self.go_on(row.clone(), BatchState::Backup) } else { Ok(false) }
-    }
-
-    fn backup_step(&self, mut row: BatchRow) -> Result<bool, Refusal> {
-        row.backup = self.backup_after_destruction(row.id)?;
-        self.go_on(row, BatchState::Keks)
-    }
-
-    /// Makes a backup of the catalogue where one is configured: the old ones open nothing any more after this. Tells in words which.
-    fn backup_after_destruction(&self, _batch: Uuid) -> Result<Option<String>, Refusal> {
-        Ok(None)
     }
 
     /// Destroys the next key-encryption key in the token, looks for it again, and tries whether its canary opens.
@@ -160,6 +151,7 @@ impl Authority {
 
     /// Makes the certificate and enters its digest, as leaf number `log.size` of the log that it names.
     fn certify(&self, row: &BatchRow, plan: &DestructionPlan) -> Result<bool, Refusal> {
+        self.backup_before_certificate(row)?;
         let key = self.log_key();
         self.lock().change(|c| {
             let mut row = BatchRow::find(&c.sql, row.id)?;
@@ -209,9 +201,13 @@ impl Authority {
     }
 
     fn batch_view(&self, row: BatchRow) -> Result<BatchView, Refusal> {
-        let plan = {
+        let (plan, backup) = {
             let catalogue = self.lock();
-            row.planned(catalogue.sql(), catalogue.log())?
+            let (sql, log) = (catalogue.sql(), catalogue.log());
+            // Only of the last one: what an earlier one made is closed by now.
+            let is_last = BatchRow::last_begun(sql)?.is_some_and(|last| last.id == row.id);
+            let backup = if is_last { backup_words(sql, log, &row)? } else { None };
+            (row.planned(sql, log)?, backup)
         };
         let rotation = self.rotation()?.filter(|r| Some(r.rotation) == row.rotation);
         let under_way = !matches!(row.state, BatchState::Asked | BatchState::Done);
@@ -224,6 +220,7 @@ impl Authority {
             plan,
             rotation,
             trouble: self.trouble().filter(|_| under_way),
+            backup,
             asked: row.asked,
             begun: row.begun,
             ended: row.ended,
@@ -268,6 +265,17 @@ fn check_nothing_under(sql: &rusqlite::Connection, kek: Uuid) -> Result<(), Refu
             ))
         }
     }
+}
+
+/// What there is to say of the backup that was made after it; none when none was to be made.
+pub(super) fn backup_words(
+    sql: &rusqlite::Connection,
+    log: &LogState,
+    row: &BatchRow,
+) -> Result<Option<String>, Refusal> {
+    let made = made_since(sql, log, row)?;
+    let failed = || row.backup.as_ref().map(|why| format!("none yet, it is tried again and entered then: {why}"));
+    Ok(made.or_else(failed))
 }
 
 /// When something ended, or now.
