@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::failure::{self, Exit, Failure};
 use super::output::{Output, log_to_stderr};
-use super::pipe::{open_pipe, seal_pipe};
+use super::pipe::{open_pipe, seal_pipe, unbuffered};
 use crate::filter::Behind;
 use crate::service::home::Home;
 
@@ -57,7 +57,7 @@ impl Amcrypt {
             None => config.home.as_deref(),
         };
         let home = Home::find(named)?;
-        let (mut input, mut output) = (stdin().lock(), stdout());
+        let (mut input, mut output) = (unbuffered(stdin())?, unbuffered(stdout())?);
         match self.decrypt {
             // Amanda keeps the stream in blocks of one length, and hands the last one back as it was filled up.
             true => open_pipe(&home, &mut input, &mut output, Behind::Padding, |_| {}).map(drop),

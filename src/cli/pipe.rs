@@ -1,8 +1,8 @@
 //! `seal` and `open`: filters from stdin to stdout. `sealtape-amcrypt` is the same for Amanda.
 
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write, stdin, stdout};
-use std::num::NonZero;
-use std::thread::available_parallelism;
+use std::os::fd::AsFd;
 
 use clap::Args;
 use sealtape_kms::client::{CALL_TIMEOUT, StreamClient};
@@ -12,13 +12,10 @@ use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Bar;
 use crate::control::{Progress, ProgressUnit};
-use crate::filter::{Behind, FilterError, NewStream, OpenedStream, SealedStream, open_before, seal};
+use crate::filter::{Behind, FilterError, NewStream, OpenedStream, SealedStream, open_before, seal, threads};
 use crate::seal::{Compression, GenerationKeys, GenerationRecord, GenerationScope, Stanza, Suite};
 use crate::service::daemon::no_core_dumps;
 use crate::service::home::Home;
-
-/// More threads than this seal faster than anything that reads a pipe.
-const MOST_THREADS: usize = 4;
 
 /// Seal stdin to stdout.
 #[derive(Debug, Args)]
@@ -43,7 +40,9 @@ impl Seal {
         }
         let mut bar = Bar::new(output, "sealing");
         let sealed =
-            seal_pipe(home, self.pool.as_deref(), &mut stdin().lock(), &mut stdout(), |done| show(&mut bar, done))?;
+            seal_pipe(home, self.pool.as_deref(), &mut unbuffered(stdin())?, &mut unbuffered(stdout())?, |done| {
+                show(&mut bar, done)
+            })?;
         drop(bar);
         output.note(&format!(
             "stream {}: sealed {} bytes into {}",
@@ -63,12 +62,25 @@ impl Open {
             ));
         }
         let mut bar = Bar::new(output, "opening");
-        let opened =
-            open_pipe(home, &mut stdin().lock(), &mut stdout().lock(), Behind::Nothing, |done| show(&mut bar, done))?;
+        let opened = open_pipe(home, &mut unbuffered(stdin())?, &mut unbuffered(stdout())?, Behind::Nothing, |done| {
+            show(&mut bar, done)
+        })?;
         drop(bar);
         output.note(&format!("stream {}: opened {} bytes; its end is authentic", opened.volume, opened.plain_bytes));
         Ok(())
     }
+}
+
+/// Standard input or output without the buffer of the standard library, which copies, and breaks records up at line ends.
+pub(super) fn unbuffered(stream: impl AsFd) -> Result<File, Failure> {
+    let own = stream.as_fd().try_clone_to_owned();
+    own.map(File::from).map_err(|e| {
+        Failure::new(
+            Exit::Failed,
+            format!("standard input or output cannot be used: {e}"),
+            "check how this was started",
+        )
+    })
 }
 
 fn show(bar: &mut Bar, done: u64) {
@@ -92,7 +104,7 @@ pub(super) fn seal_pipe(
         session_ordinal: generation.first_ordinal,
         stanzas: generation.stanzas.into_iter().map(|s| Stanza { kind: s.kind, body: s.body.0 }).collect(),
         compression: Compression(generation.compression),
-        threads: available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS),
+        threads: threads(),
     };
     let sealed = seal(&stream, input, output, progress)?;
     // The stream proves its own end: that the catalogue does not have it yet is no reason to call a backup failed.
@@ -105,7 +117,7 @@ pub(super) fn seal_pipe(
 /// Opens the sealed stream `input`.
 pub(super) fn open_pipe(
     home: &Home,
-    input: &mut impl Read,
+    input: &mut (impl Read + Send),
     output: &mut impl Write,
     behind: Behind,
     progress: impl FnMut(u64),

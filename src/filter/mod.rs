@@ -7,8 +7,11 @@
 
 mod open;
 mod seal;
+mod window;
 
 use std::io;
+use std::num::NonZero;
+use std::thread::available_parallelism;
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -16,6 +19,14 @@ use uuid::Uuid;
 use crate::seal::Refusal;
 pub use open::{Behind, OpenedStream, open, open_before};
 pub use seal::{NewStream, SealedStream, seal};
+
+/// More threads than this seal and open faster than anything that reads a pipe.
+const MOST_THREADS: usize = 4;
+
+/// Threads that seal or open a stream on this machine.
+pub fn threads() -> usize {
+    available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS)
+}
 
 /// Why a stream was not sealed or opened to its end.
 #[derive(Debug, Error)]
@@ -90,3 +101,5 @@ fn read_full(input: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize> 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;

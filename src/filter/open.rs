@@ -1,16 +1,13 @@
-//! Opening a stream.
+//! Opening a stream: the head, then its records in a [`window`](super::window), then its end.
 
 use std::io::{Read, Write};
 
 use uuid::Uuid;
-use zeroize::{Zeroize, Zeroizing};
 
-use super::{FilterError, Place, read_full};
-use crate::seal::opener::{CipherCache, check_record};
-use crate::seal::stream::{generation_len, record_len};
-use crate::seal::{
-    Chain, GenerationRecord, HEADER_LEN, LABEL_LEN, OpeningKeys, Refusal, VolumeKind, VolumeLabel, open_record,
-};
+use super::window::open_records;
+use super::{FilterError, Place, read_full, threads};
+use crate::seal::stream::generation_len;
+use crate::seal::{GenerationRecord, LABEL_LEN, OpeningKeys, Refusal, VolumeKind, VolumeLabel};
 
 /// A stream that was opened to its authenticated end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +33,10 @@ pub enum Behind {
 /// that were written so far.
 ///
 /// # Errors
-/// [`FilterError`], or what `keys` says. Everything that verified before a fault has been written to `output`.
-pub fn open<K: OpeningKeys, E: From<FilterError>>(
-    input: &mut impl Read,
+/// [`FilterError`], or what `keys` says. Everything that verified before a fault has been written to `output`. A fault is told
+/// when the read under way returns.
+pub fn open<K: OpeningKeys + Sync, E: From<FilterError>>(
+    input: &mut (impl Read + Send),
     output: &mut impl Write,
     keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<K, E>,
     progress: impl FnMut(u64),
@@ -50,12 +48,12 @@ pub fn open<K: OpeningKeys, E: From<FilterError>>(
 ///
 /// # Errors
 /// As [`open`]; any byte but zero behind the final record is refused in both cases.
-pub fn open_before<K: OpeningKeys, E: From<FilterError>>(
-    input: &mut impl Read,
+pub fn open_before<K: OpeningKeys + Sync, E: From<FilterError>>(
+    input: &mut (impl Read + Send),
     output: &mut impl Write,
     behind: Behind,
     keys: impl FnOnce(&VolumeLabel, &GenerationRecord) -> Result<K, E>,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<OpenedStream, E> {
     let (label, label_block) = read_label(input)?;
     let volume = label.volume;
@@ -64,35 +62,8 @@ pub fn open_before<K: OpeningKeys, E: From<FilterError>>(
     let keys = keys(&label, &generation)?;
     generation.verify(&keys, &generation_block, &label_block).map_err(|refusal| refuse(Place::Generation, refusal))?;
 
-    let mut chain = Chain::at_beginning(generation.first_session_ordinal);
-    let mut ciphers = CipherCache::default();
-    let mut block = Vec::new();
-    let mut plain = Zeroizing::new(Vec::new());
-    let mut plain_bytes = 0;
-    loop {
-        let place = Place::Record(chain.object());
-        let refuse = |refusal| refuse(place, refusal);
-        read_record(input, &mut block, &refuse)?;
-        let header = check_record(&block, &generation.scope, true, &chain).map_err(refuse)?;
-        // A stream is one session.
-        if header.session_ordinal != generation.first_session_ordinal {
-            return Err(refuse(Refusal::SessionOrder).into());
-        }
-        let cipher = ciphers.cipher(&keys, header.session).map_err(refuse)?;
-        let opened = open_record(&header, &mut block, &*cipher, &generation.scope, &mut plain).map_err(refuse)?;
-        let written = output.write_all(&plain[..opened.plain_len]);
-        // Stored as it was, the plaintext stands in the block's own buffer too.
-        block.zeroize();
-        written.map_err(FilterError::Write)?;
-        chain.pass_record(opened.mark);
-        plain_bytes += opened.plain_len as u64;
-        progress(plain_bytes);
-        if opened.is_final {
-            break;
-        }
-    }
+    let (records, plain_bytes) = open_records(input, output, &generation, &keys, threads(), progress)?;
     output.flush().map_err(FilterError::Write)?;
-    let records = chain.object();
     match ends(input, behind)? {
         true => Ok(OpenedStream { volume, records, plain_bytes }),
         false => Err(refuse(Place::Record(records), Refusal::TrailingData).into()),
@@ -142,26 +113,4 @@ fn read_generation(input: &mut impl Read, label: &VolumeLabel) -> Result<(Genera
     exactly(&mut block)?;
     let generation = GenerationRecord::parse(&block, label).map_err(refuse)?;
     Ok((generation, block))
-}
-
-/// The next record, whole. Its length comes from its header, which is not yet verified: nothing else is taken from it.
-fn read_record(
-    input: &mut impl Read,
-    block: &mut Vec<u8>,
-    refuse: &impl Fn(Refusal) -> FilterError,
-) -> Result<(), FilterError> {
-    let mut header = [0; HEADER_LEN];
-    match read_full(input, &mut header).map_err(FilterError::Read)? {
-        0 => return Err(refuse(Refusal::NoFinal)),
-        HEADER_LEN => {}
-        _ => return Err(refuse(Refusal::Truncated)),
-    }
-    let length = record_len(&header).map_err(refuse)?;
-    block.clear();
-    block.extend_from_slice(&header);
-    block.resize(length, 0);
-    match read_full(input, &mut block[HEADER_LEN..]).map_err(FilterError::Read)? {
-        have if have == length - HEADER_LEN => Ok(()),
-        _ => Err(refuse(Refusal::Truncated)),
-    }
 }

@@ -5,12 +5,12 @@ use sealtape_kms::secret::DataKey;
 use super::*;
 use crate::seal::{Compression, GenerationKeys, GenerationRecord, GenerationScope, Refusal, Suite};
 
-fn keys(suite: Suite) -> GenerationKeys {
+pub(super) fn keys(suite: Suite) -> GenerationKeys {
     let scope = GenerationScope { volume: Uuid::from_u128(7), partition: 0, generation: 1, suite };
     GenerationKeys::new(DataKey::copy_from(&[42; 32]).unwrap(), scope)
 }
 
-fn sealed(plain: &[u8], suite: Suite, compression: Compression, threads: usize) -> (Vec<u8>, SealedStream) {
+pub(super) fn sealed(plain: &[u8], suite: Suite, compression: Compression, threads: usize) -> (Vec<u8>, SealedStream) {
     let stream = NewStream {
         keys: keys(suite),
         key_id: Uuid::from_u128(9),
@@ -43,7 +43,7 @@ fn refused(stream: &[u8]) -> (usize, &'static str) {
 }
 
 /// Half of it does not compress.
-fn text(length: usize) -> Vec<u8> {
+pub(super) fn text(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let noise = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -88,7 +88,7 @@ fn a_cut_anywhere_is_an_error_and_what_came_before_is_right() {
 }
 
 /// Offsets behind each record, and of the first.
-fn record_boundaries(stream: &[u8]) -> Vec<usize> {
+pub(super) fn record_boundaries(stream: &[u8]) -> Vec<usize> {
     let generation = u32::from_be_bytes(stream[4096..4100].try_into().unwrap()) as usize;
     let mut at = 4100 + generation;
     let mut boundaries = vec![at];

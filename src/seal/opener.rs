@@ -12,12 +12,23 @@ use super::suite::{RecordOpener, TAG_LEN};
 /// A verified record: where its plaintext is, and its mark.
 #[derive(Debug)]
 pub struct OpenedRecord {
-    /// Bytes of plaintext that stand at the beginning of the output buffer.
+    /// Bytes of plaintext.
     pub plain_len: usize,
     /// Whether it is the closing record of a stream.
     pub is_final: bool,
     /// For the chain.
     pub mark: RecordMark,
+    expanded: bool,
+}
+
+impl OpenedRecord {
+    /// The plaintext, in one of the two buffers that [`open_in_place`] was given.
+    pub fn text<'a>(&self, block: &'a [u8], expanded: &'a [u8]) -> &'a [u8] {
+        match self.expanded {
+            true => &expanded[..self.plain_len],
+            false => &block[HEADER_LEN..][..self.plain_len],
+        }
+    }
 }
 
 /// Checks that need no key: the envelope, that it belongs to this generation, and that it may stand at this place.
@@ -49,28 +60,68 @@ pub fn open_record(
     output: &mut Vec<u8>,
 ) -> Result<OpenedRecord, Refusal> {
     output.clear();
+    let opened = open_in_place(header, block, cipher, scope, output)?;
+    match opened.expanded {
+        true => block[HEADER_LEN..][..header.stored_len as usize].zeroize(),
+        false => output.extend_from_slice(opened.text(block, &[])),
+    }
+    Ok(OpenedRecord { expanded: true, ..opened })
+}
+
+/// [`open_record`] without a copy: plaintext stays in `block`, and only what was compressed goes to `expanded`. Neither is
+/// wiped but when the record is refused; that is the caller's, who uses them again. `expanded` keeps its length where nothing
+/// was compressed.
+///
+/// # Errors
+/// As [`open_record`].
+pub fn open_in_place(
+    header: &Header,
+    block: &mut [u8],
+    cipher: &dyn RecordOpener,
+    scope: &GenerationScope,
+    expanded: &mut Vec<u8>,
+) -> Result<OpenedRecord, Refusal> {
     let stored = header.stored_len as usize;
     if block.len() != stored + OVERHEAD {
         return Err(Refusal::BadLengths);
     }
     let aad = header.aad(scope.volume);
     let (text, trailer) = block[HEADER_LEN..].split_at_mut(stored);
-    let mut tag = [0; TAG_LEN];
-    tag.copy_from_slice(&trailer[..TAG_LEN]);
+    let tag = tag_of(trailer);
     cipher.open_in_place(header.seal_counter, &aad, text, &tag).map_err(|_| Refusal::BadTag)?;
     let plain_len = header.plain_len as usize;
-    if header.compression == Compression::NONE {
-        output.extend_from_slice(text);
-    } else {
-        output.resize(plain_len, 0);
-        let expanded = compress::expand(header.compression, text, output);
-        text.zeroize();
-        if let Err(refusal) = expanded {
-            output.zeroize();
+    let compressed = header.compression != Compression::NONE;
+    if compressed {
+        make_room(expanded, plain_len);
+        if let Err(refusal) = compress::expand(header.compression, text, expanded) {
+            text.zeroize();
+            expanded.zeroize();
             return Err(refusal);
         }
     }
-    Ok(OpenedRecord { plain_len, is_final: header.kind == RecordKind::StreamFinal, mark: RecordMark::new(header, tag) })
+    let is_final = header.kind == RecordKind::StreamFinal;
+    Ok(OpenedRecord { plain_len, is_final, mark: RecordMark::new(header, tag), expanded: compressed })
+}
+
+/// The mark that a checked block will have once its tag is verified.
+pub fn mark_of(header: &Header, block: &[u8]) -> RecordMark {
+    RecordMark::new(header, tag_of(&block[HEADER_LEN + header.stored_len as usize..]))
+}
+
+fn tag_of(trailer: &[u8]) -> [u8; TAG_LEN] {
+    let mut tag = [0; TAG_LEN];
+    tag.copy_from_slice(&trailer[..TAG_LEN]);
+    tag
+}
+
+/// Gives a buffer that may have held plaintext this length. Growing it in place would leave a copy behind in memory that is
+/// given back, so what is too short is wiped and replaced. What stands in it is of no meaning.
+pub fn make_room(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.capacity() < length {
+        buffer.zeroize();
+        *buffer = vec![0; length];
+    }
+    buffer.resize(length, 0);
 }
 
 /// Ciphers of the sessions that were met last: deriving one costs more than opening a small record.
