@@ -61,7 +61,8 @@ impl Books {
 
     fn generations_agree(&self, catalogue: &rusqlite::Connection) {
         let mut rows = BTreeSet::new();
-        let columns = "SELECT volume, partition, generation, key_id, created_leaf, wrapped FROM generations";
+        let columns =
+            "SELECT volume, partition, generation, key_id, created_leaf, wrapped, wrapped_leaf FROM generations";
         let mut query = catalogue.prepare(columns).unwrap();
         let mut found = query.query([]).unwrap();
         while let Some(row) = found.next().unwrap() {
@@ -71,11 +72,17 @@ impl Books {
             let leaf = &self.leaves[row.get::<_, u32>(4).unwrap() as usize];
             assert_eq!((leaf.op.as_str(), leaf.outcome), (op::KEY_CREATE, Outcome::Done));
             assert_eq!((leaf.volume, leaf.partition, leaf.generation, leaf.key), place);
-            let hash: [u8; 32] = Sha256::digest(row.get::<_, Vec<u8>>(5).unwrap()).into();
-            assert!(
-                leaf.blobs.iter().any(|blob| blob.sha256.0 == hash),
-                "{place:?}: its wrapped key is not in its entry"
-            );
+            let wrapped: Vec<u8> = row.get(5).unwrap();
+            let hash: [u8; 32] = Sha256::digest(&wrapped).into();
+            let named = match row.get::<_, Option<u32>>(6).unwrap() {
+                Some(rewrapped) => &self.leaves[rewrapped as usize],
+                None => leaf,
+            };
+            assert_eq!((named.key, named.outcome), (place.3, Outcome::Done));
+            let in_entry = named.blobs.iter().any(|blob| blob.sha256.0 == hash);
+            let wiped =
+                || wrapped.is_empty() && self.of(op::KEY_DESTROY, Outcome::Done).any(|leaf| leaf.key == place.3);
+            assert!(in_entry || wiped(), "{place:?}: its wrapped key is not in its entry");
             rows.insert(place);
         }
         let entered: BTreeSet<_> = self
