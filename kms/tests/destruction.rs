@@ -16,7 +16,7 @@ use sealtape_kms::hex::Hex;
 use sealtape_kms::home::Home;
 use sealtape_kms::offline;
 use sealtape_kms::protocol::{
-    BatchState, BatchView, Cartridge, CopyKind, DestructionOrder, Fate, GenerationRef, KeyState, LabelOrder,
+    BatchState, BatchView, Cartridge, CopyKind, DestructionOrder, Fate, GenerationRef, KeyLife, KeyState, LabelOrder,
     PoolPolicy, RefusalCode, Stanza, VolumeState,
 };
 use sealtape_kms::restore::{RestoreToken, restore_home};
@@ -319,6 +319,43 @@ fn what_may_not_be_destroyed_is_not() {
             .iter()
             .any(|l| l.op == "kek.create" && l.reason.as_deref().is_some_and(|r| r.starts_with("destroyed again")))
     );
+}
+
+#[test]
+fn how_long_a_volume_counts_as_in_use_is_its_pools_policy() {
+    let install = Install::new();
+    let authority = install.open();
+    let _people = Custodians::register(&authority);
+    secret_pool(&authority);
+    let (old, new) = (tape(&authority, "OLD", "secret"), tape(&authority, "NEW", "secret"));
+    let plan = |tape: &Tape| authority.plan_destruction(&DestructionOrder { even_active: false, ..shred(&[tape]) });
+    let refused = |tape: &Tape, days: &str| {
+        let refusal = plan(tape).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::VolumeState);
+        assert!(refusal.what.contains(&format!("within the {days} days of pool secret")), "{refusal}");
+    };
+    let written = "UPDATE volumes SET written = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-11 days') WHERE label = 'OLD'";
+    assert_eq!(install.database().execute(written, []).unwrap(), 1);
+    refused(&old, "30");
+    let policy = authority.show_pool("secret").unwrap();
+    assert_eq!(policy.life.in_use_days, 30);
+    let with = |days| PoolPolicy { life: KeyLife { in_use_days: days, ..KeyLife::default() }, ..policy.clone() };
+    for days in [0, 36_526, u32::MAX] {
+        let refusal = authority.set_pool(ME, &with(days)).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::BadRequest);
+        assert!(refusal.what.contains(&format!("in use of {days} days")), "{refusal}");
+    }
+    authority.set_pool(ME, &with(12)).unwrap();
+    refused(&old, "12");
+    let set = PoolPolicy { recovery_on_medium: false, ..with(10) };
+    authority.set_pool(ME, &set).unwrap();
+    assert_eq!(authority.show_pool("secret").unwrap(), set);
+    plan(&old).unwrap();
+    refused(&new, "10");
+    // Somebody with the database makes it short.
+    let short = "UPDATE pools SET life = '{\"in_use_days\":1}' WHERE name = 'secret'";
+    assert_eq!(install.database().execute(short, []).unwrap(), 1);
+    assert_eq!(plan(&new).unwrap_err().code, RefusalCode::Damaged);
 }
 
 #[test]

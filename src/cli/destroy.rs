@@ -38,7 +38,7 @@ pub(super) struct Order {
     /// Clones and backups of the HSM, in words, or "none": they hold the key-encryption keys, and nothing here reaches them
     #[arg(long, value_name = "TEXT", required_unless_present = "request")]
     hsm_backups: Option<String>,
-    /// Also what is in use (written to within 30 days)
+    /// Also what is in use: active, and written to lately, as the pool's policy has it (in-use-days)
     #[arg(long)]
     even_active: bool,
     /// Only tell what would be destroyed and what could not be reached
@@ -240,7 +240,9 @@ fn carry_out(keyd: &ControlClient, request: Uuid, output: &Output) -> Result<(),
     drop(bar);
     output.value(&view, summary)?;
     if view.backup.is_none() {
-        output.note("earlier backups of the catalogue open nothing any more: make a new one with sealtape catalogue backup");
+        output.note(
+            "earlier backups of the catalogue open nothing any more: make a new one with sealtape catalogue backup",
+        );
     }
     output.note(&format!("the certificate: sealtape certificate show {}", view.batch));
     Ok(())

@@ -96,6 +96,9 @@ pub(super) struct Policy {
     /// A released key is wiped after so many seconds unless its release was renewed
     #[arg(long, value_name = "SECONDS|none")]
     longest_release: Option<OrNone<u32>>,
+    /// An active volume written to within so many days is in use: it is destroyed with --even-active only
+    #[arg(long, value_name = "DAYS")]
+    in_use_days: Option<u32>,
     /// Which keys share a medium key-encryption key: all (single), those that expire in the same year (yearly), or those that are made
     /// while the epoch has this name
     #[arg(long, value_parser = epoch, value_name = "single|yearly|NAME")]
@@ -118,6 +121,7 @@ impl Policy {
         set(&mut policy.life.seal_days, self.seal_days.map(|days| days.0));
         set(&mut policy.life.open_days, self.open_days.map(|days| days.0));
         set(&mut policy.life.longest_release, self.longest_release.map(|seconds| seconds.0));
+        set(&mut policy.life.in_use_days, self.in_use_days);
         set(&mut policy.life.epoch, self.epoch);
         policy
     }
@@ -192,6 +196,7 @@ fn show(pool: &PoolPolicy) -> String {
         ("keys seal for", days(pool.life.seal_days)),
         ("keys open for", days(pool.life.open_days)),
         ("longest release", longest.map_or_else(|| "no limit".to_owned(), |seconds| format!("{seconds} s"))),
+        ("in use when written within", format!("{} days", pool.life.in_use_days)),
         ("epoch", pool.life.epoch.to_string()),
     ])
 }

@@ -2,6 +2,7 @@
 //! use the nodes. Everything is taken down when the test ends, by a panic too.
 #![allow(dead_code, reason = "each suite uses its part of the support")]
 
+pub(crate) mod persons;
 #[path = "../support/programs.rs"]
 pub(crate) mod programs;
 pub(crate) mod site;

@@ -123,8 +123,8 @@ impl std::fmt::Display for EpochRule {
     }
 }
 
-/// For how long the keys of a pool may be used (NIST SP 800-57 part 1, 5.3: cryptoperiods).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// For how long the keys of a pool may be used, and when they may be destroyed (NIST SP 800-57 part 1, 5.3: cryptoperiods).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyLife {
     /// Originator usage period: for so many days after its creation a key seals; none without a limit.
@@ -139,6 +139,30 @@ pub struct KeyLife {
     /// Which keys share a medium key-encryption key.
     #[serde(default, skip_serializing_if = "is_single")]
     pub epoch: EpochRule,
+    /// An active volume that was written to within so many days is in use: it is destroyed only when that is said expressly.
+    #[serde(default = "in_use_days", skip_serializing_if = "is_in_use_days")]
+    pub in_use_days: u32,
+}
+
+impl Default for KeyLife {
+    fn default() -> Self {
+        Self {
+            seal_days: None,
+            open_days: None,
+            longest_release: None,
+            epoch: EpochRule::Single,
+            in_use_days: in_use_days(),
+        }
+    }
+}
+
+/// What earlier versions had for all pools, and did not write.
+fn in_use_days() -> u32 {
+    30
+}
+
+fn is_in_use_days(days: &u32) -> bool {
+    *days == in_use_days()
 }
 
 fn is_single(rule: &EpochRule) -> bool {

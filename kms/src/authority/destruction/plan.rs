@@ -10,7 +10,7 @@ use super::super::Authority;
 use super::super::admin::by_name;
 use super::super::keys::held_by;
 use super::hold::check_not_held;
-use crate::catalogue::{Catalogue, GenerationRow, LogState, RotationRow, VolumeRow, uuid};
+use crate::catalogue::{Catalogue, GenerationRow, LogState, PoolRow, RotationRow, VolumeRow, uuid};
 use crate::fault::bad_request;
 use crate::hex::HexBytes;
 use crate::protocol::{
@@ -20,8 +20,6 @@ use crate::protocol::{
 use crate::time;
 
 pub(super) const PLAN_FORMAT: &str = "sealtape destruction plan 1";
-/// A volume in use that was written to within this time is destroyed with `even_active` only.
-const IN_USE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Keys of one destruction: what is approved has to be readable, and is one transaction.
 const MOST_KEYS: usize = 10_000;
 
@@ -59,22 +57,25 @@ fn medium_need(sql: &Connection, kek: Uuid, targets: &BTreeSet<Uuid>) -> Result<
     Ok((others > 0).then(|| format!("{others} other key(s) have copies under it on their media")))
 }
 
-fn in_use(volume: &VolumeRow) -> bool {
-    let written = volume.written.as_deref().unwrap_or(&volume.created);
-    matches!(volume.state, VolumeState::Active | VolumeState::Labelling) && written > time::ago(IN_USE).as_str()
-}
-
-fn check_volume(sql: &Connection, volume: &VolumeRow, even_active: bool) -> Result<(), Refusal> {
+fn check_volume(sql: &Connection, log: &LogState, volume: &VolumeRow, even_active: bool) -> Result<(), Refusal> {
     check_not_held(sql, volume)?;
-    if in_use(volume) && !even_active {
-        let written = volume.written.as_deref().unwrap_or(&volume.created);
-        return Err(Refusal::new(
-            RefusalCode::VolumeState,
-            format!("{} is in use: it was written to at {written}", volume.words()),
-            "retire it first, or say --even-active",
-        ));
+    if even_active || !matches!(volume.state, VolumeState::Active | VolumeState::Labelling) {
+        return Ok(());
     }
-    Ok(())
+    let pool = PoolRow::find(sql, volume.pool)?;
+    // Somebody with the database could make the period short.
+    pool.confirm(sql, log)?;
+    let days = pool.policy.life.in_use_days;
+    let written = volume.written.as_deref().unwrap_or(&volume.created);
+    if written <= time::ago(Duration::from_secs(u64::from(days) * 24 * 3600)).as_str() {
+        return Ok(());
+    }
+    let (words, pool) = (volume.words(), &pool.policy.name);
+    Err(Refusal::new(
+        RefusalCode::VolumeState,
+        format!("{words} is in use: it was written to at {written}, within the {days} days of pool {pool}"),
+        "retire it first, or say --even-active",
+    ))
 }
 
 struct Draft<'a> {
@@ -105,7 +106,7 @@ impl Draft<'_> {
             return Err(bad_request(format!("{} is destroyed already", row.words()), "leave it out"));
         }
         let volume = VolumeRow::find(self.sql, row.at.volume)?;
-        check_volume(self.sql, &volume, even_active || row.key_state == KeyState::Deactivated)?;
+        check_volume(self.sql, self.log, &volume, even_active || row.key_state == KeyState::Deactivated)?;
         self.keys.push((row, volume.label));
         Ok(())
     }
@@ -317,7 +318,7 @@ pub(super) fn plan_in(
                 if !ids.insert(volume.id) {
                     return Err(bad_request(format!("{} is named twice", volume.words()), "name it once"));
                 }
-                check_volume(sql, &volume, order.even_active)?;
+                check_volume(sql, log, &volume, order.even_active)?;
                 if draft.add_volume(&volume)? == 0 {
                     return Err(bad_request(format!("{} has no key that is left", volume.words()), "leave it out"));
                 }

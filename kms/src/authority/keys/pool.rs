@@ -25,7 +25,8 @@ pub(in crate::authority) fn check_policy(policy: &PoolPolicy) -> Result<(), Refu
         ));
     }
     let life = &policy.life;
-    for (what, days) in [("sealing", life.seal_days), ("opening", life.open_days)] {
+    let in_use = ("counting as in use", Some(life.in_use_days));
+    for (what, days) in [("sealing", life.seal_days), ("opening", life.open_days), in_use] {
         if days.is_some_and(|days| !(1..=LONGEST_PERIOD).contains(&days)) {
             let what = format!("pool {}: a period for {what} of {} days", policy.name, days.unwrap_or_default());
             return Err(bad_request(what, format!("periods have 1 to {LONGEST_PERIOD} days")));
@@ -85,7 +86,7 @@ impl Authority {
                     let row = PoolRow::named(&c.sql, &policy.name)?;
                     c.sql.execute(
                         "UPDATE pools SET suite = ?2, compression = ?3, key_on_medium = ?4, label_on_medium = ?5,
-                         barcode_on_medium = ?6, auto_label = ?7, life = ?8 WHERE id = ?1",
+                         barcode_on_medium = ?6, auto_label = ?7, life = ?8, recovery_on_medium = ?9 WHERE id = ?1",
                         params![
                             row.id,
                             policy.suite,
@@ -94,7 +95,8 @@ impl Authority {
                             policy.label_on_medium,
                             policy.barcode_on_medium,
                             policy.auto_label.as_ref().map(ToString::to_string),
-                            life_text(&policy.life)?
+                            life_text(&policy.life)?,
+                            policy.recovery_on_medium
                         ],
                     )?;
                     let words = serde_json::to_string(policy).map_err(|e| internal(e.to_string()))?;
