@@ -20,6 +20,7 @@ mod init;
 mod key;
 mod library;
 mod manual;
+mod measure;
 mod output;
 mod pipe;
 mod pool;
@@ -142,6 +143,9 @@ enum Command {
     Completions(manual::Completions),
     /// Write the manual pages into a folder
     Man(manual::Man),
+    /// Measure the suites of this program in memory
+    #[command(hide = true)]
+    Measure(measure::Measure),
 }
 
 /// Runs the command line of this process. The exit code is final: nothing is left to report.
@@ -199,6 +203,7 @@ impl Command {
             Self::Image(command) => command.run(output),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(output),
+            Self::Measure(command) => command.run(output),
         }
     }
 }

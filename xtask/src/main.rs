@@ -1,5 +1,6 @@
 //! Tasks of the project. Each does all of its own set-up, or names what is missing and how to get it.
 
+mod bench;
 mod command;
 mod demo;
 mod hwtest;
@@ -53,7 +54,14 @@ cargo xtask <task>
         --product FOLDER    through the product too, with its programs in FOLDER
         --case NAME         only this one; --report FILE
 
-  setup [demo|test|lab]
+  bench [pipe] [--mib N] [--rounds N] [--no-build]
+        what sealing costs, in the release build, beside others on the same data in the same run; prints tables, writes JSON
+        below the target folder, and updates docs/benchmarks.md. It fails where a goal is not reached
+        pipe        `sealtape seal` and `open` beside dd, openssl, aespipe, age and gpg
+        --mib N     how much goes through the pipe (1024)
+        --rounds N  how often each has its turn (5)
+
+  setup [demo|test|lab|bench]
         only the set-up of one of them (test)
 ";
 
@@ -78,10 +86,13 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["demo", options @ ..] => demo::run(&demo_options(options)?),
         ["test", options @ ..] => test::run(&test_options(options)?),
         ["lab", options @ ..] => match lab::run(options)? {},
+        ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
+        [bench::RUN_MEASURED, arguments @ ..] => bench::run_measured(arguments),
         ["hwtest", options @ ..] => hwtest::run(options),
         ["setup"] | ["setup", "test"] => setup::for_test().map(drop),
         ["setup", "demo"] => setup::for_demo(),
         ["setup", "lab"] => setup::for_lab(),
+        ["setup", "bench"] => setup::for_bench(),
         [unknown, ..] => bail!("no task {unknown:?}; `cargo xtask help` lists them"),
     }
 }

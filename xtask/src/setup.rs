@@ -54,6 +54,16 @@ const LAB: &[Need] = &[
     Need { package: "udev", shown_by: &["udevadm", "/lib/systemd/systemd-udevd"] },
 ];
 
+/// What the benchmarks compare with.
+const BENCH: &[Need] = &[
+    Need { package: "age", shown_by: &["age", "age-keygen"] },
+    Need { package: "aespipe", shown_by: &["aespipe"] },
+    Need { package: "gpg", shown_by: &["gpg"] },
+    Need { package: "gpg-agent", shown_by: &["gpg-agent"] },
+    Need { package: "gpgconf", shown_by: &["gpgconf"] },
+    Need { package: "openssl", shown_by: &["openssl"] },
+];
+
 /// What a guest by QEMU is made of besides. Large, and only for those who ask for it.
 const QEMU: &[Need] = &[Need { package: "qemu-system-x86", shown_by: &["qemu-system-x86_64"] }];
 
@@ -79,6 +89,12 @@ pub(crate) fn for_test() -> Result<Option<PathBuf>> {
 /// What a guest by User-Mode Linux needs.
 pub(crate) fn for_lab() -> Result<()> {
     packages(LAB.iter())
+}
+
+/// What the benchmarks need, the demo's services among it.
+pub(crate) fn for_bench() -> Result<()> {
+    packages(DEMO.iter().chain(BENCH))?;
+    fuse()
 }
 
 /// What a guest by QEMU needs; the kernel comes with [`crate::lab`].

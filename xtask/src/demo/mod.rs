@@ -2,7 +2,7 @@
 
 mod files;
 mod search;
-mod stage;
+pub(crate) mod stage;
 mod tamper;
 mod tell;
 

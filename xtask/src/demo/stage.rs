@@ -33,6 +33,8 @@ struct Standing {
     services: Option<Child>,
     /// Removed at the end; `None` when it is to stay.
     folder: Option<PathBuf>,
+    /// Removed as well.
+    others: Vec<PathBuf>,
 }
 
 pub(crate) struct Stage {
@@ -54,13 +56,18 @@ impl Stage {
         let folder = demos.join(std::process::id().to_string());
         std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
 
-        let standing = Arc::new(Mutex::new(Standing { services: None, folder: Some(folder.clone()) }));
+        let standing = Arc::new(Mutex::new(Standing { folder: Some(folder.clone()), ..Standing::default() }));
         take_down_on_signal(Arc::clone(&standing))?;
         Ok(Self { folder, sealtape, node: OnceLock::new(), standing })
     }
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// A folder elsewhere that goes with this one.
+    pub(crate) fn remove_too(&self, folder: &Path) {
+        self.standing().others.push(folder.to_owned());
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -159,10 +166,10 @@ fn take_down(standing: &mut Standing) {
     {
         eprintln!("demo: {error:#}");
     }
-    if let Some(folder) = standing.folder.take()
-        && let Err(error) = remove(&folder)
-    {
-        eprintln!("demo: {error:#}");
+    for folder in standing.folder.take().into_iter().chain(standing.others.drain(..)) {
+        if let Err(error) = remove(&folder) {
+            eprintln!("demo: {error:#}");
+        }
     }
 }
 

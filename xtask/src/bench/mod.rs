@@ -1,0 +1,138 @@
+//! `cargo xtask bench`: what sealing costs, beside what others cost on the same data in the same run.
+//!
+//! Machines are shared and noisy, so entrants take turns, round after round; a figure is the median of the rounds, and a ratio the
+//! median of the ratios within each round. Each run prints tables, writes JSON below the target folder, and puts its tables into
+//! `docs/benchmarks.md`.
+
+mod figures;
+mod machine;
+mod pipe;
+mod process;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::command::{self, cargo, checked};
+
+pub(crate) use process::run_measured;
+
+/// The first word of a command line that `bench` gives itself.
+pub(crate) const RUN_MEASURED: &str = "run-measured";
+
+/// What the user asked for.
+pub(crate) struct Options {
+    which: Vec<Which>,
+    mebibytes: u64,
+    rounds: usize,
+    build: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Pipe,
+}
+
+impl Options {
+    pub(crate) fn parse(arguments: &[&str]) -> Result<Self> {
+        let mut options = Self { which: Vec::new(), mebibytes: 1024, rounds: 5, build: true };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut number = |least: u64, most: u64| {
+                let value = arguments.next().and_then(|value| value.parse().ok());
+                value
+                    .filter(|value| (least..=most).contains(value))
+                    .with_context(|| format!("{argument} takes a number from {least} to {most}"))
+            };
+            match *argument {
+                "pipe" => options.which.push(Which::Pipe),
+                "--mib" => options.mebibytes = number(16, 16384)?,
+                "--rounds" => options.rounds = number(1, 99)? as usize,
+                "--no-build" => options.build = false,
+                unknown => bail!("bench knows no {unknown:?}; `cargo xtask help` lists what it knows"),
+            }
+        }
+        if options.which.is_empty() {
+            options.which = vec![Which::Pipe];
+        }
+        Ok(options)
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.build {
+        // The command alone: it holds all of the data path of a filter, and linking each program takes minutes.
+        checked(cargo().args(["build", "--locked", "--release", "--package", "sealtape", "--bin", "sealtape"]))?;
+    }
+    let product = command::binaries(command::Profile::Release)?.join("sealtape");
+    ensure!(product.is_file(), "{} is not built; leave out --no-build", product.display());
+    let mut missed = Vec::new();
+    for which in &options.which {
+        match which {
+            Which::Pipe => missed.extend(pipe::run(options, &product)?),
+        }
+    }
+    ensure!(missed.is_empty(), "not reached: {}", missed.join("; "));
+    Ok(())
+}
+
+/// A benchmark's result: JSON below the target folder, and its part of the page.
+fn publish(name: &str, rounds: usize, figures: Value, text: &str) -> Result<()> {
+    let machine = machine::describe();
+    let folder = command::target()?.join("bench");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let file = folder.join(format!("{name}.json"));
+    let whole = json!({ "benchmark": name, "rounds": rounds, "machine": machine, "figures": figures });
+    std::fs::write(&file, format!("{whole:#}\n")).with_context(|| file.display().to_string())?;
+
+    let page = page();
+    let before = std::fs::read_to_string(&page).with_context(|| page.display().to_string())?;
+    let part = format!("{}\n\n{text}", machine::paragraph(&machine, rounds));
+    std::fs::write(&page, replaced(&before, name, &part)?).with_context(|| page.display().to_string())?;
+    println!("{text}\n{} and {} are written", file.display(), page.display());
+    Ok(())
+}
+
+fn page() -> PathBuf {
+    command::root().join("docs/benchmarks.md")
+}
+
+/// The page with another text between the markers of a benchmark.
+fn replaced(page: &str, name: &str, text: &str) -> Result<String> {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
+    let from = page.find(&begin).with_context(|| format!("no {begin:?} in docs/benchmarks.md"))? + begin.len();
+    let to = from + page[from..].find(&end).with_context(|| format!("no {end:?} behind {begin:?}"))?;
+    Ok(format!("{}\n{}\n\n{}", &page[..from], text.trim(), &page[to..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_page_is_replaced_and_nothing_else() {
+        let page = "a\n<!-- seal: begin -->\nold\n<!-- seal: end -->\nb\n<!-- pipe: begin -->\n<!-- pipe: end -->\n";
+        let once = replaced(page, "seal", "new\n").unwrap();
+        assert_eq!(
+            once,
+            "a\n<!-- seal: begin -->\n\nnew\n\n<!-- seal: end -->\nb\n<!-- pipe: begin -->\n<!-- pipe: end -->\n"
+        );
+        assert_eq!(replaced(&once, "seal", "new").unwrap(), once);
+        assert!(replaced(page, "node", "x").is_err());
+    }
+
+    #[test]
+    fn the_page_has_a_place_for_pipes() {
+        let page = std::fs::read_to_string(page()).unwrap();
+        replaced(&page, "pipe", "x").unwrap();
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert!(Options::parse(&["pipe", "--mib", "4096", "--rounds", "3"]).is_ok());
+        for wrong in [&["--mib", "0"][..], &["--mib"], &["--rounds", "x"], &["tape"]] {
+            assert!(Options::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
