@@ -8,6 +8,7 @@ mod figures;
 mod machine;
 mod pipe;
 mod process;
+mod seal;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,7 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
+    Seal,
     Pipe,
 }
 
@@ -46,6 +48,7 @@ impl Options {
                     .with_context(|| format!("{argument} takes a number from {least} to {most}"))
             };
             match *argument {
+                "seal" => options.which.push(Which::Seal),
                 "pipe" => options.which.push(Which::Pipe),
                 "--mib" => options.mebibytes = number(16, 16384)?,
                 "--rounds" => options.rounds = number(1, 99)? as usize,
@@ -54,7 +57,7 @@ impl Options {
             }
         }
         if options.which.is_empty() {
-            options.which = vec![Which::Pipe];
+            options.which = vec![Which::Seal, Which::Pipe];
         }
         Ok(options)
     }
@@ -70,6 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut missed = Vec::new();
     for which in &options.which {
         match which {
+            Which::Seal => missed.extend(seal::run(options, &product)?),
             Which::Pipe => missed.extend(pipe::run(options, &product)?),
         }
     }
@@ -123,9 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_a_place_for_pipes() {
+    fn the_page_has_a_place_for_each_benchmark() {
         let page = std::fs::read_to_string(page()).unwrap();
-        replaced(&page, "pipe", "x").unwrap();
+        for name in ["seal", "pipe"] {
+            replaced(&page, name, "x").unwrap();
+        }
     }
 
     #[test]
