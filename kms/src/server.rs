@@ -10,6 +10,8 @@
 //! Each connection is a thread; their number is bounded per socket and per peer, frames are bounded, and a frame once begun has to
 //! arrive in time.
 
+mod background;
+
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io;
@@ -26,6 +28,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 use serde::Serialize;
+
+use background::{keep_checkpoints, keep_health, scrub, tell_of_key_ends, work_on};
 
 use crate::authority::{Actor, Authority, ScrubPace};
 use crate::frame::{Deadline, MAX_CONTROL_REQUEST, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
@@ -544,96 +548,6 @@ fn export(
             Ok(Some(lines)) => send(stream, &ControlReply::ExportPart(lines), None)?,
             Ok(None) => return send(stream, &ControlReply::Exported(run.checkpoint().clone()), None),
             Err(refusal) => return refused(refusal),
-        }
-    }
-}
-
-/// Checks the whole catalogue once after the start, and then every day.
-fn scrub(shared: &Shared, stop: &Arc<AtomicBool>) {
-    let mut due = Instant::now();
-    while !shared.stopping() {
-        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
-        if Instant::now() < due {
-            continue;
-        }
-        if let Err(e) = shared.authority.scrub(ScrubPace::default(), stop) {
-            tracing::error!("the check of the whole catalogue: {e}");
-        }
-        due = Instant::now() + shared.config.scrub_interval;
-    }
-}
-
-/// Goes on with what takes its time, such as rewrapping keys, piece by piece.
-fn work_on(shared: &Shared) {
-    let pause = |ticks: u16| {
-        for _ in 0..ticks {
-            if !shared.stopping() {
-                std::thread::sleep(Duration::from_millis(u64::from(TICK)));
-            }
-        }
-    };
-    while !shared.stopping() {
-        match shared.authority.work() {
-            Ok(true) => {}
-            Ok(false) => pause(1),
-            Err(e) => {
-                tracing::error!("work in the background is held up, and tried again: {e}");
-                pause(25);
-            }
-        }
-    }
-}
-
-/// Once a day, and at the start, the journal is told which keys come to the end of a period.
-fn tell_of_key_ends(shared: &Shared) {
-    let mut next = Instant::now();
-    while !shared.stopping() {
-        if Instant::now() >= next {
-            next = Instant::now() + Duration::from_secs(86_400);
-            if let Err(e) = shared.authority.tell_of_key_ends() {
-                tracing::error!("it cannot be told which keys come to the end of their periods: {e}");
-            }
-        }
-        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
-    }
-}
-
-/// Signs checkpoints: not one per leaf, since a signature in an HSM takes its time, but never long after one.
-fn keep_checkpoints(shared: &Shared) {
-    let mut since: Option<Instant> = None;
-    let mut not_before = Instant::now();
-    let mut warned = Instant::now();
-    while !shared.stopping() {
-        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
-        if warned.elapsed() >= WARN_INTERVAL {
-            warned = Instant::now();
-            shared.authority.warn_of_anchors();
-        }
-        let unsigned = shared.authority.unsigned_leaves();
-        if unsigned == 0 {
-            since = None;
-            continue;
-        }
-        let waiting = since.get_or_insert_with(Instant::now).elapsed();
-        let due = unsigned >= shared.config.checkpoint_leaves || waiting >= shared.config.checkpoint_interval;
-        if due && Instant::now() >= not_before {
-            if let Err(e) = shared.authority.checkpoint() {
-                tracing::error!("no checkpoint of the custody log could be signed: {e}");
-                not_before = Instant::now() + shared.config.checkpoint_interval.min(Duration::from_secs(60));
-            }
-            since = None;
-        }
-    }
-}
-
-/// Tries the tokens' canaries, so that a token that went away is known before a tape needs its key.
-fn keep_health(shared: &Shared) {
-    let mut last = Instant::now();
-    while !shared.stopping() {
-        std::thread::sleep(Duration::from_millis(u64::from(TICK)));
-        if last.elapsed() >= HEALTH_INTERVAL {
-            shared.authority.refresh_health();
-            last = Instant::now();
         }
     }
 }
