@@ -58,7 +58,7 @@ impl Site {
                 }
             }
         });
-        let policy = AnchoringPolicy { deadline: Duration::from_millis(700), ..strict(vec![at(&known, &server.url)]) };
+        let policy = AnchoringPolicy { deadline: Duration::from_secs(2), ..strict(vec![at(&known, &server.url)]) };
         let authority = open(&install, policy);
         Self { install, authority, gate, _server: server, _dir: dir }
     }

@@ -19,6 +19,9 @@ use support::books::Books;
 use support::install::{ME, UNIT, labelled, session};
 use support::shim::{Shimmed, init_options, limits, site_dir};
 
+/// What a machine with other work may take beyond a deadline.
+const SLACK: Duration = Duration::from_secs(10);
+
 fn long() -> bool {
     std::env::var_os("SEALTAPE_LONG").is_some()
 }
@@ -88,7 +91,7 @@ fn the_service_starts_whatever_the_token_does_and_finds_it_again() {
         let start = Instant::now();
         let authority = Authority::open(&install.home, may_be_away(&install)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let result = authority.load(ME, UNIT, at).map(|_| ());
-        let bound = 2 * (limits().start + 2 * limits().call) + Duration::from_secs(1);
+        let bound = 2 * (limits().start + 2 * limits().call) + SLACK;
         assert!(start.elapsed() < bound, "{name}: {:?}", start.elapsed());
         if let Err(refusal) = result {
             assert!(of_the_token(refusal.code), "{name}: {refusal:?}");
@@ -262,19 +265,18 @@ fn while_the_token_hangs_everything_else_goes_on() {
                 .collect();
             let client = DataPathClient::new(&socket, UNIT, Duration::from_secs(30));
             let control = ControlClient::new(running.socket(CONTROL_SOCKET), Duration::from_secs(30));
-            let (mut slowest, mut rounds) = (Duration::ZERO, 0);
+            let mut rounds = Vec::new();
             while waiting.iter().any(|thread| !thread.is_finished()) {
                 let began = Instant::now();
                 client.open_session(at, session(0)).unwrap();
                 client.incident(None, "still writing").unwrap();
                 assert_eq!(control.list_volumes().unwrap().len(), 1);
-                slowest = slowest.max(began.elapsed());
-                rounds += 1;
+                rounds.push(began.elapsed());
                 std::thread::sleep(Duration::from_millis(10));
             }
             // Twenty at once wait no longer than one or two: each call has its deadline, and a hang is not waited for twenty times
             // over (80 s).
-            let bound = 2 * limits().start + 3 * limits().call + Duration::from_secs(4);
+            let bound = 2 * limits().start + 3 * limits().call + SLACK;
             for thread in waiting {
                 let (result, took) = thread.join().unwrap();
                 match result {
@@ -285,11 +287,11 @@ fn while_the_token_hangs_everything_else_goes_on() {
                 }
                 assert!(took < bound, "{function}: {took:?}");
             }
-            assert!(
-                rounds > 5 && slowest < Duration::from_millis(1500),
-                "{rounds} rounds, the slowest took {slowest:?}"
-            );
-            eprintln!("{function} hangs: {rounds} rounds of others meanwhile, the slowest {slowest:?}");
+            // Not the slowest one: that is for the machine to say.
+            rounds.sort_unstable();
+            let median = rounds.get(rounds.len() / 2).copied();
+            assert!(rounds.len() > 5 && median.is_some_and(|m| m < limits().call), "{function}: {rounds:?}");
+            eprintln!("{function} hangs: {} rounds of others meanwhile, the slowest {:?}", rounds.len(), rounds.last());
         });
         running.install.site.mend().unwrap();
         until_loaded(&running.authority, at, function);
@@ -301,7 +303,7 @@ fn while_the_token_hangs_everything_else_goes_on() {
     running.install.site.set(Plan::of(Rule::always("C_*", Fault::Hang))).unwrap();
     let began = Instant::now();
     assert!(running.server.stop().is_err());
-    assert!(began.elapsed() < limits().start + 3 * limits().call + Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < limits().start + 3 * limits().call + SLACK, "{:?}", began.elapsed());
     drop(running.authority);
     running.install.site.mend().unwrap();
     let again = running.install.open();
@@ -316,12 +318,12 @@ fn a_slow_token_is_waited_for() {
     install.site.set(Plan::of(Rule::always("C_*", Fault::Slow { millis: 60 }))).unwrap();
     assert!(authority.load(ME, UNIT, at).unwrap().1.ct_eq(&key));
     // Slower than its deadline: ended, told, and found again when it is faster.
-    install.site.set(Plan::of(Rule::always("C_UnwrapKey", Fault::Slow { millis: 3000 }))).unwrap();
+    install.site.set(Plan::of(Rule::always("C_UnwrapKey", Fault::Slow { millis: 30_000 }))).unwrap();
     let began = Instant::now();
     let refusal = authority.load(ME, UNIT, at).map(drop).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::TokenHung, "{refusal}");
     assert!(refusal.what.contains("1200 ms"), "{refusal}");
-    assert!(began.elapsed() < limits().call + Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < limits().call + SLACK, "{:?}", began.elapsed());
     install.site.mend().unwrap();
     until_loaded(&authority, at, "slow");
 }
