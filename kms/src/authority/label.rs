@@ -207,8 +207,12 @@ fn create(
     }
     // A volume of another installation is unknown here; then there is nothing of ours to replace.
     let known = replaces.filter(|old| VolumeRow::find(&c.sql, *old).is_ok());
+    let pool = PoolRow::find(&c.sql, row.pool)?;
+    pool.confirm(&c.sql, c.log())?;
+    pool.check_unit(&c.sql, unit)?;
     let volume = VolumeRow {
         id: Uuid::new_v4(),
+        tenant: pool.tenant,
         pool: row.pool,
         kind: VolumeKind::Tape,
         state: VolumeState::Labelling,
@@ -220,9 +224,7 @@ fn create(
         created: time::now(),
         written: None,
     };
-    let pool = PoolRow::find(&c.sql, row.pool)?;
-    pool.check_unit(&c.sql, unit)?;
-    volume.insert(&c.sql, pool.tenant)?;
+    volume.insert(&c.sql)?;
     c.sql.execute(
         "UPDATE tickets SET volume = ?2 WHERE sha256 = ?1",
         params![ticket_hash(ticket), volume.id.to_string()],
