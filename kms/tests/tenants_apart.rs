@@ -47,7 +47,7 @@ fn give(role: Role, uid: u32, tenant: Option<&str>, pool: Option<&str>) -> Opera
 
 #[test]
 fn a_role_in_one_tenant_reaches_nothing_of_the_other() {
-    let (_install, authority, ..) = two();
+    let (_install, authority, ours_at, _) = two();
     let people = Custodians::register(&authority);
     // 1000 and more: all roles in a tenant; 3000: one pool; 4000: everywhere.
     for (uid, tenant) in [(1001, "default"), (1002, "acme")] {
@@ -102,7 +102,7 @@ fn a_role_in_one_tenant_reaches_nothing_of_the_other() {
         }
     }
     // What concerns several, or nobody's yet, is for roles that hold everywhere.
-    let order = DestructionOrder {
+    let shred = DestructionOrder {
         volumes: vec!["ACME01".into()],
         keys: vec![],
         even_active: true,
@@ -111,7 +111,7 @@ fn a_role_in_one_tenant_reaches_nothing_of_the_other() {
     for request in [
         work(DestructionRequest::List),
         work(DestructionRequest::Holds),
-        work(DestructionRequest::Plan { order }),
+        work(DestructionRequest::Plan { order: shred }),
         keys(KeysRequest::ListKeks),
         audit(AuditRequest::Export { order: ExportOrder { scope: ExportScope::Full, csv: false } }),
         ControlRequest::Tenants { request: TenantRequest::Create { name: "new".into(), reason: None } },
@@ -131,6 +131,19 @@ fn a_role_in_one_tenant_reaches_nothing_of_the_other() {
     for request in [label("default"), state("OURS01"), label("no such pool")] {
         assert_eq!(ask(3000, &request).unwrap_err().code, RefusalCode::NotAllowed);
     }
+    // A label that the other has is in use, and no more is told; nor is the other's medium labelled over.
+    let taken = LabelOrder { pool: Some("vault".into()), relabel: true, ..order("OURS01") };
+    let refusal = authority.authorize_label(ME, &taken).unwrap_err();
+    assert!(
+        refusal.code == RefusalCode::LabelInUse && !refusal.what.contains(&ours_at.volume.to_string()),
+        "{refusal}"
+    );
+    let over = LabelOrder { pool: Some("vault".into()), relabel: true, barcode: None, ..order("ACME02") };
+    let ticket = authority.authorize_label(ME, &over).unwrap().ticket;
+    let create = || authority.create_volume(ME, &ticket, UNIT, Some(ours_at.volume), &Cartridge::default());
+    assert_eq!(create().unwrap_err().code, RefusalCode::WouldReplace);
+    authority.set_volume_state(ME, "OURS01", VolumeState::Retired, "the cartridge is acme's now").unwrap();
+    create().unwrap();
     // Lists show what roles reach.
     let seen = |uid| match authority.serve_tenants(Actor::User(uid), TenantRequest::List).unwrap() {
         TenantReply::Tenants(tenants) => tenants.into_iter().map(|t| t.name).collect::<Vec<_>>(),

@@ -36,8 +36,9 @@ impl Authority {
                 let asked = format!("{reason} [plan sha256:{sha256}]");
                 let request = self.submit(actor, plan.operation.clone(), Some(&asked))?.request;
                 let id = self.lock().change(|c| {
-                    let plan_leaf =
-                        c.record(Entry::done(actor, op::DESTRUCTION_PLAN).digest(sha256.0).reason(reason))?;
+                    let tenant = tenant_of(&c.sql, c.log(), &plan)?;
+                    let entry = Entry::done(actor, op::DESTRUCTION_PLAN).tenant(tenant.id).digest(sha256.0);
+                    let plan_leaf = c.record(entry.reason(reason))?;
                     let row = BatchRow {
                         id: Uuid::new_v4(),
                         request,
@@ -99,7 +100,7 @@ impl Authority {
                     }
                     self.check_plan(c, &tenant, &row, &plan)?;
                     let words = begun_words(row.id, &row.plan);
-                    let entry = Entry::new(actor, op::DESTRUCTION, Outcome::Intent);
+                    let entry = Entry::new(actor, op::DESTRUCTION, Outcome::Intent).tenant(tenant.id);
                     let leaf = c.record(approved.describe(entry).reason(format!("{words}: {}", row.reason)))?;
                     let kek = kek.as_ref().map(|kek| (tenant.id, kek));
                     self.begin_destruction(c, actor, row, &plan, kek, leaf)

@@ -9,6 +9,7 @@ use super::super::{Authority, canary_aad};
 use super::backup::made_since;
 use super::certificate;
 use super::journal::{BatchRow, digest};
+use super::plan::tenant_of;
 use crate::catalogue::{Actor, Entry, GenerationRow, KekRow, LogState, RotationRow, VolumeRow, uuid};
 use crate::custody::{Outcome, op};
 use crate::fault::internal;
@@ -165,7 +166,8 @@ impl Authority {
                 0 => format!("batch {}: no copy is left that is known", row.id),
                 count => format!("batch {}: {count} copies could not be reached", row.id),
             };
-            c.record(Entry::done(Actor::Service, op::DESTRUCTION).digest(digest(&text)).reason(words))?;
+            let entry = Entry::done(Actor::Service, op::DESTRUCTION).tenant(tenant_of(&c.sql, c.log(), plan)?.id);
+            c.record(entry.digest(digest(&text)).reason(words))?;
             row.certificate = Some(text);
             row.state = BatchState::Signing;
             row.update(&c.sql)
