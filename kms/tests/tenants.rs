@@ -340,6 +340,62 @@ fn recovery_keys_of_one_wrap_nothing_of_the_other() {
     }
 }
 
+/// Through the socket, with a role in one tenant for the user of this test.
+#[test]
+fn lists_and_requests_end_at_the_tenant() {
+    use sealtape_kms::protocol::{ExportOrder, ExportScope, Operation, Principal, Role, TenantReply};
+    let Two { install, authority, .. } = Two::new();
+    let me = nix::unistd::geteuid().as_raw();
+    for role in [Role::Administrator, Role::Auditor] {
+        let tenant = Some("acme".into());
+        let grant = Operation::Grant { role, principal: Principal::User(me), tenant, pool: None };
+        authority.change_persons(root(), grant, None).unwrap();
+    }
+    drop(authority);
+    let run = tempfile::tempdir().unwrap();
+    let host = Host::start(&install.home, run.path(), None);
+    let control = host.control();
+    let pools: Vec<_> = control.list_pools().unwrap().into_iter().map(|p| (p.tenant, p.policy.name)).collect();
+    assert_eq!(pools, [("acme".to_owned(), "vault".to_owned())]);
+    let labels: Vec<_> = control.list_volumes().unwrap().into_iter().map(|v| v.label).collect();
+    assert_eq!(labels, ["ACME01"]);
+    match control.tenants(TenantRequest::List).unwrap() {
+        TenantReply::Tenants(tenants) => assert!(tenants.len() == 1 && tenants[0].name == "acme"),
+        other => panic!("{other:?}"),
+    }
+    control.show_volume("ACME01").unwrap();
+    control.create_pool(PoolPolicy::standard("second"), Some("acme")).unwrap();
+    let refused = |what: &str, error: sealtape_kms::client::ClientError| {
+        assert!(error.to_string().contains("which this needs"), "{what}: {error}");
+    };
+    refused("a volume", control.show_volume("OURS01").unwrap_err());
+    refused("a pool", control.create_pool(PoolPolicy::standard("third"), None).unwrap_err());
+    let made = TenantRequest::Create { name: "third".into(), reason: None };
+    refused("a tenant", control.tenants(made).unwrap_err());
+    let export = |scope| control.audit_export_as(&ExportOrder { scope, csv: false }, &mut Vec::new());
+    export(ExportScope::Tenant("acme".into())).unwrap();
+    refused("an export", export(ExportScope::Tenant("default".into())).unwrap_err());
+    refused("the whole log", export(ExportScope::Full).unwrap_err());
+    host.stop();
+}
+
+#[test]
+fn a_tape_of_a_tenant_opens_by_token_and_medium_alone() {
+    let Two { install, authority, .. } = Two::new();
+    let order = LabelOrder { pool: Some("vault".into()), barcode: None, ..order("ACME02") };
+    let ticket = authority.authorize_label(ME, &order).unwrap();
+    let volume = authority.create_volume(ME, &ticket.ticket, UNIT, None, &Cartridge::default()).unwrap();
+    let (generation, key) = authority.create_generation(ME, UNIT, volume.volume, 0, None).unwrap();
+    authority.rotate_of(ME, Some("acme"), "yearly").unwrap();
+    while authority.work().unwrap() {}
+    drop(authority);
+    std::fs::remove_file(install.home.dir().join("catalogue.db")).unwrap();
+    let uri = install.report.token_uri.parse().unwrap();
+    let config = install.home.embedded_token(support::MODULE.as_ref(), uri, support::worker()).unwrap();
+    let opened = sealtape_kms::offline::unwrap_stanza(config, &generation.stanzas[0], generation.at).unwrap();
+    assert!(opened.ct_eq(&key));
+}
+
 #[test]
 fn a_tenant_that_was_being_made_when_the_service_died_leaves_nothing_half() {
     let install = Shimmed::new();

@@ -49,9 +49,10 @@ impl Authority {
                         let names: Vec<&str> = wanted.iter().map(|r| r.name()).collect();
                         // Where roles do not reach, not even the name of a tenant or pool is told.
                         let reaches = |(_, s): &(Role, Scope)| s.tenant.is_none() || s.tenant == scope.tenant;
-                        let at = match scope.tenant.is_some() && !roles.iter().any(reaches) {
-                            true => "for what is named".to_owned(),
-                            false => scope.to_string(),
+                        let at = match &scope.tenant {
+                            Some(_) if !roles.iter().any(reaches) => "for what is named".to_owned(),
+                            Some(tenant) if tenant.is_empty() => Scope { tenant: None, ..scope.clone() }.to_string(),
+                            _ => scope.to_string(),
                         };
                         (wanted.iter().find(covered).copied(), format!("the role {} {at}", names.join(" or ")))
                     }
