@@ -215,17 +215,6 @@ fn begin(
             "take another backup, and tell the auditor",
         ));
     }
-    let changed: i64 = sql.query_row("SELECT count(*) FROM log_keys", [], |r| r.get(0))?;
-    if changed > 0 {
-        return Err(Refusal::new(
-            RefusalCode::BadRequest,
-            format!(
-                "the signing key of {} was changed since it began: this version cannot go on with such a log",
-                old_key.name()
-            ),
-            "restore tapes with sealtape restore meanwhile, and ask for help with this backup",
-        ));
-    }
     match token {
         RestoreToken::External { module, uri } => {
             set_meta(&sql, "token", "external")?;

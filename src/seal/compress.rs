@@ -8,6 +8,7 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_outpu
 use zeroize::Zeroize;
 
 use super::refusal::Refusal;
+use super::wipe::wipe;
 
 /// Compression number as it stands in a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,8 +104,8 @@ pub(super) fn shrink(wanted: Compression, buffer: &mut Vec<u8>, start: usize) ->
         };
         let Some(length) = shrunk.filter(|&length| length < plain) else { return Compression::NONE };
         buffer[start..start + length].copy_from_slice(&scratch.buffer[..length]);
-        scratch.buffer[..length].zeroize();
-        buffer[start + length..].zeroize();
+        wipe(&mut scratch.buffer[..length]);
+        wipe(&mut buffer[start + length..]);
         buffer.truncate(start + length);
         wanted
     })
@@ -150,7 +151,7 @@ impl Scratch {
         let room = &mut self.buffer[..plain.len() - 1];
         let length = self.zstd.as_mut()?.compress_to_buffer(plain, room).ok();
         if length.is_none() {
-            room.zeroize();
+            wipe(room);
         }
         length
     }
@@ -161,7 +162,7 @@ impl Scratch {
         let table = self.lz4.get_or_insert_with(CompressTable::large);
         let length = compress_into_with_table(plain, room, table).ok();
         if length.is_none_or(|length| length >= plain.len()) {
-            room.zeroize();
+            wipe(room);
         }
         length
     }

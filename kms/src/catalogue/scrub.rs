@@ -156,7 +156,8 @@ impl Scrub {
         if (seq == 0 && !opens) || (opens && !known) {
             return Err(damaged(format!("leaf {seq} of the custody log does not open it, or opens another one")));
         }
-        if let Some(change) = leaf.key_change() {
+        // A change from before a restore was one of the log as it was called then.
+        if let Some(change) = leaf.key_change().filter(|change| change.is_of(self.signer.key.name())) {
             let old = self.signer.keys().nth(self.key);
             let new = old.and_then(|old| change.follow(old).ok());
             self.key += 1;
