@@ -104,7 +104,7 @@ impl Work for Backfill {
 
     fn attempt(&mut self) -> Result<(), Refusal> {
         loop {
-            match self.authority.serve_recovery(ME, RecoveryRequest::Backfill { most: 2 })? {
+            match self.authority.serve_recovery(ME, RecoveryRequest::Backfill { most: 2, tenant: None })? {
                 RecoveryReply::Backfilled { remaining: 0, .. } => return Ok(()),
                 RecoveryReply::Backfilled { .. } => {}
                 other => panic!("{other:?}"),

@@ -81,6 +81,9 @@ pub(super) struct Policy {
     /// Whether a wrapped copy of the key stands on the medium
     #[arg(long, value_parser = yes_or_no, value_name = "yes|no")]
     key_on_medium: Option<bool>,
+    /// Whether a copy for the recovery key stands on the medium
+    #[arg(long, value_parser = yes_or_no, value_name = "yes|no")]
+    recovery_on_medium: Option<bool>,
     /// Whether the label stands on the medium in the clear
     #[arg(long, value_parser = yes_or_no, value_name = "yes|no")]
     label_on_medium: Option<bool>,
@@ -118,6 +121,7 @@ impl Policy {
         set(&mut policy.suite, self.suite.map(|suite| suite.0));
         set(&mut policy.compression, self.compression.map(|compression| compression.0));
         set(&mut policy.key_on_medium, self.key_on_medium);
+        set(&mut policy.recovery_on_medium, self.recovery_on_medium);
         set(&mut policy.label_on_medium, self.label_on_medium);
         set(&mut policy.barcode_on_medium, self.barcode_on_medium);
         set(&mut policy.auto_label, self.auto_label.map(|pattern| pattern.0));
@@ -204,6 +208,7 @@ fn show(PoolView { tenant, policy: pool }: &PoolView) -> String {
         ("suite", Suite(pool.suite).to_string()),
         ("compression", Compression(pool.compression).to_string()),
         ("key on medium", yes(pool.key_on_medium)),
+        ("recovery copy on medium", yes(pool.recovery_on_medium)),
         ("label on medium", yes(pool.label_on_medium)),
         ("barcode on medium", yes(pool.barcode_on_medium)),
         ("auto label", or_dash(pool.auto_label.as_ref())),
