@@ -224,6 +224,70 @@ fn a_wrong_pin_is_tried_once_in_fifty_restarts() {
     until_loaded(&authority, at, "unlocked");
 }
 
+/// What could be the last try, or the second of a PIN that was rejected unheard, is not spent.
+#[test]
+fn a_last_try_and_a_login_in_doubt_are_left_to_people() {
+    let install = Shimmed::new();
+    let at = labelled(&install.open(), "A").1;
+    let pin = install.home.dir().join("user.pin");
+    let right = std::fs::read(&pin).unwrap();
+    let counting = |tries, rules| Plan { pin: Some(PinLimit { tries }), rules, ..Plan::default() };
+    let refused = |authority: &Authority, words: &str| {
+        let refusal = authority.load(ME, UNIT, at).map(drop).unwrap_err();
+        assert!(refusal.what.contains(words), "{words}: {refusal}");
+        refusal
+    };
+    let logins = || install.site.logins().unwrap();
+
+    // One of two is spent on a wrong PIN.
+    std::fs::write(&pin, "00000000").unwrap();
+    install.site.set(counting(2, Vec::new())).unwrap();
+    let authority = Authority::open(&install.home, may_be_away(&install)).unwrap();
+    assert_eq!(refused(&authority, "rejected").code, RefusalCode::PinLatched);
+    let before = logins();
+    // Neither the right PIN nor a cleared latch nor a restart spends the other.
+    std::fs::write(&pin, &right).unwrap();
+    authority.clear_pin_latch(ME).unwrap();
+    refused(&authority, "one more wrong PIN before it locks");
+    drop(authority);
+    let authority = Authority::open(&install.home, may_be_away(&install)).unwrap();
+    refused(&authority, "one more wrong PIN before it locks");
+    assert_eq!(logins(), before);
+    // With the vendor's tool somebody logs in, which resets the count: the next attempt finds it so.
+    install.site.unlock().unwrap();
+    authority.clear_pin_latch(ME).unwrap();
+    until_loaded(&authority, at, "the count was reset");
+    drop(authority);
+
+    // A wrong PIN of many; then a login of which nobody knows how it went, since the module died in it.
+    std::fs::write(&pin, "00000000").unwrap();
+    install.site.set(counting(9, Vec::new())).unwrap();
+    let authority = Authority::open(&install.home, may_be_away(&install)).unwrap();
+    assert_eq!(refused(&authority, "rejected").code, RefusalCode::PinLatched);
+    std::fs::write(&pin, &right).unwrap();
+    install.site.set(counting(9, vec![Rule::always("C_Login", Fault::Abort)])).unwrap();
+    authority.clear_pin_latch(ME).unwrap();
+    assert!(authority.load(ME, UNIT, at).is_err());
+    drop(authority);
+    install.site.set(counting(9, Vec::new())).unwrap();
+    let before = logins();
+    for _ in 0..3 {
+        let authority = Authority::open(&install.home, may_be_away(&install)).unwrap();
+        assert_eq!(refused(&authority, "").code, RefusalCode::PinLatched);
+    }
+    assert_eq!(logins(), before);
+    let authority = Authority::open(&install.home, may_be_away(&install)).unwrap();
+    authority.clear_pin_latch(ME).unwrap();
+    until_loaded(&authority, at, "somebody decided");
+    // Without a rejected PIN a login that was cut off is tried again by itself.
+    drop(authority);
+    install.site.set(counting(9, vec![Rule::always("C_Login", Fault::Abort)])).unwrap();
+    let authority = Authority::open(&install.home, may_be_away(&install)).unwrap();
+    assert!(authority.load(ME, UNIT, at).is_err());
+    install.site.set(counting(9, Vec::new())).unwrap();
+    until_loaded(&authority, at, "cut off");
+}
+
 struct Running {
     install: Shimmed,
     run: tempfile::TempDir,

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::params;
 use sealtape_kms::authority::{Authority, ScrubPace};
@@ -123,20 +123,24 @@ fn bytes_read() -> u64 {
     text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
 }
 
+struct Cost {
+    what: &'static str,
+    took: Duration,
+    read: u64,
+}
+
+#[derive(Default)]
 struct Costs {
-    long: bool,
-    rows: Vec<(&'static str, u64)>,
+    rows: Vec<Cost>,
+    /// Sizes of the whole exports.
+    exported: Vec<usize>,
 }
 
 impl Costs {
     fn of<T>(&mut self, what: &'static str, work: impl FnOnce() -> T) -> T {
         let (begun, before) = (Instant::now(), bytes_read());
         let value = work();
-        let read = bytes_read() - before;
-        if self.long {
-            println!("| {what} | {:.1} ms | {} KiB |", begun.elapsed().as_secs_f64() * 1e3, read / 1024);
-        }
-        self.rows.push((what, read));
+        self.rows.push(Cost { what, took: begun.elapsed(), read: bytes_read() - before });
         value
     }
 }
@@ -152,7 +156,7 @@ fn measure(volumes: u64, long: bool) -> Costs {
     let authority = install.open();
     authority.shut_down().unwrap();
     drop(authority);
-    let mut costs = Costs { long, rows: Vec::new() };
+    let mut costs = Costs::default();
     let authority = costs.of("start", || install.open());
     costs.of("a volume labelled: 8 entries", || labelled(&authority, "B"));
     costs.of("a checkpoint", || authority.checkpoint().unwrap());
@@ -192,7 +196,7 @@ fn whole(authority: &Authority, costs: &mut Costs) {
     ] {
         let mut text = Vec::new();
         costs.of(what, || authority.audit_export_as(ME, &ExportOrder { scope, csv: false }, &mut text).unwrap());
-        println!("| ({} MiB) | | |", text.len() >> 20);
+        costs.exported.push(text.len() >> 20);
         costs.of(check, || verify_export(&mut text.as_slice(), &key).unwrap());
     }
     let pace = ScrubPace { rows: 5000, rest: std::time::Duration::ZERO };
@@ -200,15 +204,25 @@ fn whole(authority: &Authority, costs: &mut Costs) {
     assert!(costs.of("the check of everything, without rests", || authority.scrub(pace, &stop).unwrap()));
 }
 
+/// The table of `docs/custody/scale.md`.
+fn tell(small: &Costs, large: &Costs) {
+    println!("\n| what | 10 000 volumes, 100 000 entries | 100 000 volumes, 1 000 000 entries |\n|---|---|---|");
+    let figure = |cost: &Cost| format!("{:.1} ms, {} KiB", cost.took.as_secs_f64() * 1e3, cost.read / 1024);
+    for (small, large) in small.rows.iter().zip(&large.rows) {
+        println!("| {} | {} | {} |", small.what, figure(small), figure(large));
+    }
+    println!("\nThe exports have {:?} and {:?} MiB.", small.exported, large.exported);
+}
+
 #[test]
 fn costs_grow_with_the_logarithm_or_with_what_is_printed() {
     if std::env::var_os("SEALTAPE_LONG").is_some() {
-        measure(100_000, true);
+        tell(&measure(10_000, true), &measure(100_000, true));
         return;
     }
     // Both above the size below which everything is checked before the start.
     let (small, large) = (measure(2_200, false), measure(8_800, false));
-    for ((what, before), (_, after)) in small.rows.iter().zip(&large.rows) {
+    for (Cost { what, read: before, .. }, Cost { read: after, .. }) in small.rows.iter().zip(&large.rows) {
         // Four times the catalogue: two levels more in every tree. The catalogue's own pages make up a bottom of some hundred KiB.
         assert!(*after < before + before / 2 + 200_000, "{what}: {before} bytes read, then {after}");
     }

@@ -7,6 +7,7 @@
 
 mod open;
 mod seal;
+mod slot;
 mod window;
 
 use std::io;

@@ -1,12 +1,13 @@
 //! Sealing a stream: one thread reads, several seal, one writes in order.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
+use super::slot::{Left, Promise, Slot};
 use super::{FilterError, read_full};
 use crate::seal::stream::{CHUNK_LEN, encode_head};
 use crate::seal::{
@@ -47,10 +48,13 @@ pub struct SealedStream {
 
 type Outcome = Result<SealedRecord, Unsealable>;
 
+/// A buffer, and where the outcome of its record is put. So many go round as the stream may be ahead of its writer.
+type Taken = (Vec<u8>, Arc<Slot<Outcome>>);
+
 struct Job {
     reservation: Reservation,
     record: PlainRecord,
-    done: Sender<Outcome>,
+    promise: Promise<Outcome>,
 }
 
 /// Seals all of `input`. `progress` is told the bytes that were read so far.
@@ -78,17 +82,17 @@ pub fn seal(
     .ok_or_else(|| FilterError::Head(format!("suite {} is not known", scope.suite)))?;
 
     let threads = stream.threads.max(1);
-    let (jobs, queue) = bounded::<Job>(threads);
-    let (order, ordered) = bounded::<Receiver<Outcome>>(2 * threads);
-    // Buffers go round: at most as many as can be in the two queues, with the threads and with the writer.
-    let (free, buffers) = bounded::<Vec<u8>>(4 * threads + 2);
+    let most = 4 * threads + 2;
+    // No queue is ever full: each has room for all there is.
+    let (jobs, queue) = bounded::<Job>(most);
+    let (order, ordered) = bounded::<Arc<Slot<Outcome>>>(most);
+    let (free, back) = bounded::<Taken>(most);
     thread::scope(|scope| {
         for number in 0..threads {
             let (queue, compression) = (queue.clone(), stream.compression);
             let work = move || {
-                for job in queue {
-                    // A writer that gave up does not take it: then this stream is over.
-                    let _ = job.done.send(job.reservation.seal(job.record, compression));
+                for Job { reservation, record, promise } in queue {
+                    promise.keep(reservation.seal(record, compression));
                 }
             };
             thread::Builder::new()
@@ -103,24 +107,35 @@ pub fn seal(
             .map_err(FilterError::System)?;
 
         let mut chain = Chain::at_beginning(stream.session_ordinal);
-        let mut text = Zeroizing::new(vec![0; CHUNK_LEN]);
-        let mut plain_bytes = 0;
+        let (mut plain_bytes, mut made) = (0, 0);
         let read = loop {
-            let length = match read_full(input, &mut text) {
-                Ok(length) => length,
+            let taken = match back.try_recv() {
+                Ok(taken) => taken,
+                Err(_) if made < most => {
+                    made += 1;
+                    Taken::default()
+                }
+                Err(_) => match back.recv() {
+                    Ok(taken) => taken,
+                    // The writer gave up: it says why.
+                    Err(_) => break Ok(()),
+                },
+            };
+            let (buffer, slot) = taken;
+            let record = match PlainRecord::filled(buffer, CHUNK_LEN, |room| read_full(input, room)) {
+                Ok(record) => record,
                 Err(e) => break Err(FilterError::Read(e)),
             };
+            let length = record.plain_len();
             let end = length == 0;
             let reserved = match end {
                 true => sealer.reserve_final(&chain),
                 false => sealer.reserve(chain.object(), 0),
             };
             let Ok(reservation) = reserved else { break Err(FilterError::TooLong) };
-            let mut record = PlainRecord::in_buffer(buffers.try_recv().unwrap_or_default());
-            record.extend(&text[..length]);
-            let (done, outcome) = bounded(1);
-            // A queue is closed when the writer gave up: it says why.
-            if order.send(outcome).is_err() || jobs.send(Job { reservation, record, done }).is_err() || end {
+            let promise = Promise::for_slot(&slot);
+            // As above.
+            if order.send(slot).is_err() || jobs.send(Job { reservation, record, promise }).is_err() || end {
                 break Ok(());
             }
             chain.skip(1, 0);
@@ -178,22 +193,23 @@ struct Written {
 /// Writes records in their order until there are no more, and gives their buffers back.
 fn write(
     head: &[u8],
-    ordered: &Receiver<Receiver<Outcome>>,
-    free: &Sender<Vec<u8>>,
+    ordered: &Receiver<Arc<Slot<Outcome>>>,
+    free: &Sender<Taken>,
     output: &mut impl Write,
 ) -> Result<Written, FilterError> {
     output.write_all(head).map_err(FilterError::Write)?;
     let mut written = Written { stream_bytes: head.len() as u64, last_tag: [0; 16] };
-    for outcome in ordered {
-        // The thread that seals sends once; without it the process is going down.
-        let Ok(outcome) = outcome.recv() else { break };
+    for slot in ordered {
+        let Left::Outcome(outcome) = slot.take() else {
+            return Err(FilterError::System(io::Error::other("a thread of this stream has ended")));
+        };
         let record =
             outcome.map_err(|unsealable| FilterError::Head(format!("a record of {} bytes", unsealable.plain_len())))?;
         output.write_all(record.bytes()).map_err(FilterError::Write)?;
         written.stream_bytes += record.bytes().len() as u64;
         written.last_tag = record.mark().tag;
-        // When as many buffers as can be used go round already, this one is dropped.
-        let _ = free.try_send(record.into_buffer());
+        // There is room for all; who reads may have ended by now.
+        let _ = free.try_send((record.into_buffer(), slot));
     }
     output.flush().map_err(FilterError::Write)?;
     Ok(written)

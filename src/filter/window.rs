@@ -8,12 +8,13 @@
 //! which is cheaper than wiping each record.
 
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zeroize::Zeroizing;
 
+use super::slot::{Left, Promise, Slot};
 use super::{FilterError, Place, read_full};
 use crate::seal::opener::{CipherCache, check_record, make_room, mark_of, open_in_place};
 use crate::seal::stream::record_len;
@@ -33,76 +34,22 @@ struct Room {
     expanded: Zeroizing<Vec<u8>>,
 }
 
-enum Outcome {
-    Opened(OpenedRecord, Room),
-    Refused(Refusal),
-    /// The thread that had it panicked.
-    Lost,
-}
-
-/// Where the outcome of one record is put, once, and taken. It is no channel of the crate that the queues are of: what nobody takes
-/// out of such a one stays in memory as long as anything can be sent, and these go round.
-#[derive(Default)]
-struct Slot {
-    outcome: Mutex<Option<Outcome>>,
-    put: Condvar,
-}
-
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, Option<Outcome>> {
-        // A panic under the lock leaves either all of an outcome or none.
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, outcome: Outcome) {
-        *self.lock() = Some(outcome);
-        self.put.notify_one();
-    }
-
-    fn take(&self) -> Outcome {
-        let mut outcome = self.lock();
-        loop {
-            match outcome.take() {
-                Some(outcome) => return outcome,
-                None => outcome = self.put.wait(outcome).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-}
-
-/// The duty to put an outcome into a slot: whoever waits there is not left waiting.
-struct Promise(Option<Arc<Slot>>);
-
-impl Promise {
-    fn keep(mut self, outcome: Outcome) {
-        if let Some(slot) = self.0.take() {
-            slot.put(outcome);
-        }
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
-            slot.put(Outcome::Lost);
-        }
-    }
-}
+type Outcome = Result<(OpenedRecord, Room), Refusal>;
 
 /// A room, and where its outcome is put.
-type Taken = (Room, Arc<Slot>);
+type Taken = (Room, Arc<Slot<Outcome>>);
 
 struct Job {
     header: Header,
     opener: Arc<dyn RecordOpener>,
     room: Room,
-    promise: Promise,
+    promise: Promise<Outcome>,
 }
 
 /// What the thread that reads hands on, in order.
 enum Next {
     /// A record that may stand at its place, if it is what it says.
-    Record(Arc<Slot>),
+    Record(Arc<Slot<Outcome>>),
     /// It went no further, and why.
     Fault(FilterError),
 }
@@ -152,12 +99,12 @@ pub(super) fn open_records(
                 Next::Fault(fault) => return Err(fault),
             };
             let (opened, room) = match slot.take() {
-                Outcome::Opened(opened, room) => (opened, room),
-                Outcome::Refused(refusal) => {
+                Left::Outcome(Ok(opened)) => opened,
+                Left::Outcome(Err(refusal)) => {
                     let (volume, place) = (Some(scope.volume), Place::Record(records));
                     return Err(FilterError::Refused { volume, place, refusal });
                 }
-                Outcome::Lost => break,
+                Left::Nothing => break,
             };
             output.write_all(opened.text(&room.block, &room.expanded)).map_err(FilterError::Write)?;
             records += 1;
@@ -176,10 +123,8 @@ pub(super) fn open_records(
 
 fn open_jobs(queue: &Receiver<Job>, scope: &GenerationScope) {
     for Job { header, opener, mut room, promise } in queue {
-        promise.keep(match open_in_place(&header, &mut room.block, &*opener, scope, &mut room.expanded) {
-            Ok(opened) => Outcome::Opened(opened, room),
-            Err(refusal) => Outcome::Refused(refusal),
-        });
+        let opened = open_in_place(&header, &mut room.block, &*opener, scope, &mut room.expanded);
+        promise.keep(opened.map(|opened| (opened, room)));
     }
 }
 
@@ -247,7 +192,7 @@ impl<R: Read> Reader<'_, R> {
             let opener = openers.cipher(keys, header.session).map_err(refuse)?;
             self.chain.pass_record(mark_of(&header, &room.block));
             let is_final = header.kind == RecordKind::StreamFinal;
-            let promise = Promise(Some(Arc::clone(&slot)));
+            let promise = Promise::for_slot(&slot);
             let job = Job { header, opener, room, promise };
             // A queue is closed when the stream is over.
             let taken = self.order.send(Next::Record(slot)).is_ok() && self.jobs.send(job).is_ok();
@@ -297,22 +242,5 @@ mod tests {
         drop(free);
         assert!(rooms.take().is_none(), "nothing comes back: the stream is over");
         drop((one, other));
-    }
-
-    #[test]
-    fn an_outcome_that_nobody_takes_goes_with_its_slot_and_a_broken_promise_is_told() {
-        let slot = Arc::new(Slot::default());
-        let gone = Arc::downgrade(&slot);
-        let promise = Promise(Some(Arc::clone(&slot)));
-        // The writer gave up before: its end is dropped first.
-        drop(slot);
-        promise.keep(Outcome::Lost);
-        assert!(gone.upgrade().is_none(), "buffers are wiped when the last end goes");
-
-        let slot = Arc::new(Slot::default());
-        let promise = Promise(Some(Arc::clone(&slot)));
-        let waiting = thread::spawn(move || matches!(slot.take(), Outcome::Lost));
-        drop(promise);
-        assert!(waiting.join().unwrap());
     }
 }

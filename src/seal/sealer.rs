@@ -23,6 +23,27 @@ impl PlainRecord {
         Self { buffer }
     }
 
+    /// A record in `buffer` with the text that `fill` puts into `room` bytes; it says how many they are. Nothing is copied, and what
+    /// `buffer` held before is not cleared first.
+    ///
+    /// # Errors
+    /// What `fill` says.
+    pub fn filled(
+        mut buffer: Vec<u8>,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
+    ) -> std::io::Result<Self> {
+        let wanted = HEADER_LEN + room;
+        buffer.reserve_exact((wanted + TRAILER_LEN).saturating_sub(buffer.len()));
+        buffer.resize(wanted, 0);
+        // From here on it is wiped, whatever becomes of it.
+        let mut record = Self { buffer };
+        let text = fill(&mut record.buffer[HEADER_LEN..])?.min(room);
+        record.buffer.truncate(HEADER_LEN + text);
+        record.buffer[..HEADER_LEN].fill(0);
+        Ok(record)
+    }
+
     /// Appends text.
     pub fn extend(&mut self, text: &[u8]) {
         self.buffer.reserve_exact(text.len() + TRAILER_LEN);

@@ -98,7 +98,12 @@ impl State {
     /// How many more PINs the token takes; none when it does not count.
     pub(crate) fn tries_left(&self) -> io::Result<Option<u64>> {
         let limit = self.plan()?.1.pin;
-        Ok(limit.map(|limit| limit.tries.saturating_sub(length(&self.site.wrong_pins_file()))))
+        Ok(limit.map(|limit| limit.tries.saturating_sub(self.wrong_pins())))
+    }
+
+    /// Wrong PINs since the last right one.
+    pub(crate) fn wrong_pins(&self) -> u64 {
+        length(&self.site.wrong_pins_file())
     }
 
     pub(crate) fn count_login(&self) -> io::Result<()> {

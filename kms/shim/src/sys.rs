@@ -492,12 +492,13 @@ unsafe extern "C" fn C_GetTokenInfo(slot: Slot, info: *mut CK_TOKEN_INFO) -> CK_
     let real = forward!(C_GetTokenInfo(slot, info));
     Around::new("C_GetTokenInfo", On::Slot(slot)).run(&|list| {
         let rv = real(list);
-        let left = state().ok().and_then(|s| s.tries_left().ok()).flatten();
-        if let (CKR_OK, Some(left), false) = (rv, left, info.is_null()) {
+        let left = state().ok().and_then(|s| Some((s.tries_left().ok()??, s.wrong_pins())));
+        if let (CKR_OK, Some((left, wrong)), false) = (rv, left, info.is_null()) {
+            let low = if wrong > 0 { CKF_USER_PIN_COUNT_LOW } else { 0 };
             let flags = match left {
                 0 => CKF_USER_PIN_LOCKED,
-                1 => CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY,
-                _ => 0,
+                1 => low | CKF_USER_PIN_FINAL_TRY,
+                _ => low,
             };
             // SAFETY: the real module has just filled the structure.
             unsafe { (*info).flags |= flags };

@@ -140,8 +140,17 @@ pub struct Scripted {
 
 impl Scripted {
     pub fn new(script: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self::over(None, script)
+    }
+
+    /// Speaks TLS if it has what that takes.
+    pub fn over(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        script: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         listener.set_nonblocking(true).unwrap();
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let held = Arc::new(Mutex::new(Vec::new()));
@@ -151,11 +160,28 @@ impl Scripted {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Acquire) {
                     match listener.accept() {
-                        Ok((stream, _)) => {
+                        Ok((mut stream, _)) => {
                             stream.set_nonblocking(false).unwrap();
                             let (script, requests, held) =
                                 (Arc::clone(&script), Arc::clone(&requests), Arc::clone(&held));
-                            std::thread::spawn(move || converse(stream, &*script, &requests, &held));
+                            let tls = tls.clone();
+                            std::thread::spawn(move || {
+                                let silent = match tls {
+                                    None => converse(&mut stream, &*script, &requests),
+                                    Some(tls) => {
+                                        let mut connection = rustls::ServerConnection::new(tls).unwrap();
+                                        let mut over = rustls::Stream::new(&mut connection, &mut stream);
+                                        let silent = converse(&mut over, &*script, &requests);
+                                        connection.send_close_notify();
+                                        // A client that does not like the certificate is gone.
+                                        drop(connection.complete_io(&mut stream));
+                                        silent
+                                    }
+                                };
+                                if silent {
+                                    held.lock().unwrap().push(stream);
+                                }
+                            });
                         }
                         Err(_) => std::thread::sleep(Duration::from_millis(2)),
                     }
@@ -196,8 +222,8 @@ pub fn response(status: u16, content_type: &str, body: &str) -> Vec<u8> {
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
-/// One request, one answer.
-fn converse(mut stream: TcpStream, script: &Script, requests: &AtomicUsize, held: &Mutex<Vec<TcpStream>>) {
+/// One request, one answer; gives whether there was none, and the connection shall stay open.
+fn converse(stream: &mut (impl Read + Write), script: &Script, requests: &AtomicUsize) -> bool {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
     let (head, length) = loop {
@@ -209,13 +235,13 @@ fn converse(mut stream: TcpStream, script: &Script, requests: &AtomicUsize, held
         }
         match stream.read(&mut part) {
             Ok(n) if n > 0 => bytes.extend_from_slice(&part[..n]),
-            _ => return,
+            _ => return false,
         }
     };
     while bytes.len() < length {
         match stream.read(&mut part) {
             Ok(n) if n > 0 => bytes.extend_from_slice(&part[..n]),
-            _ => return,
+            _ => return false,
         }
     }
     requests.fetch_add(1, Ordering::AcqRel);
@@ -223,7 +249,8 @@ fn converse(mut stream: TcpStream, script: &Script, requests: &AtomicUsize, held
     let path = head.split(' ').nth(1).unwrap().to_owned();
     match script(&path, &body) {
         // A client that had enough closes early.
-        Some(answer) => drop(stream.write_all(&answer)),
-        None => held.lock().unwrap().push(stream),
+        Some(answer) => drop(stream.write_all(&answer).and_then(|()| stream.flush())),
+        None => return true,
     }
+    false
 }

@@ -1,0 +1,92 @@
+//! Where the outcome of one record is put by the thread that worked on it, and taken by the one that writes in order.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What a thread that kept its promise or could not leaves behind.
+pub(super) enum Left<T> {
+    /// What it made.
+    Outcome(T),
+    /// It panicked.
+    Nothing,
+}
+
+/// A place that is filled once and emptied, over and over. It is no channel of the crate that the queues are of: each of those is
+/// allocated, and what nobody takes out of one stays in memory as long as anything can be sent, and these go round.
+pub(super) struct Slot<T> {
+    left: Mutex<Option<Left<T>>>,
+    put: Condvar,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self { left: Mutex::new(None), put: Condvar::new() }
+    }
+}
+
+impl<T> Slot<T> {
+    fn lock(&self) -> MutexGuard<'_, Option<Left<T>>> {
+        // A panic under the lock leaves either all of an outcome or none.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, left: Left<T>) {
+        *self.lock() = Some(left);
+        self.put.notify_one();
+    }
+
+    /// Waits for what is put here.
+    pub(super) fn take(&self) -> Left<T> {
+        let mut left = self.lock();
+        loop {
+            match left.take() {
+                Some(left) => return left,
+                None => left = self.put.wait(left).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// The duty to put an outcome into a slot: whoever waits there is not left waiting.
+pub(super) struct Promise<T>(Option<Arc<Slot<T>>>);
+
+impl<T> Promise<T> {
+    pub(super) fn for_slot(slot: &Arc<Slot<T>>) -> Self {
+        Self(Some(Arc::clone(slot)))
+    }
+
+    pub(super) fn keep(mut self, outcome: T) {
+        if let Some(slot) = self.0.take() {
+            slot.put(Left::Outcome(outcome));
+        }
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.put(Left::Nothing);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_nobody_takes_goes_with_its_slot_and_a_broken_promise_is_told() {
+        let slot = Arc::new(Slot::default());
+        let gone = Arc::downgrade(&slot);
+        let promise = Promise::for_slot(&slot);
+        // The writer gave up before: its end is dropped first.
+        drop(slot);
+        promise.keep(());
+        assert!(gone.upgrade().is_none(), "buffers are wiped when the last end goes");
+
+        let slot = Arc::new(Slot::<()>::default());
+        let promise = Promise::for_slot(&slot);
+        let waiting = std::thread::spawn(move || matches!(slot.take(), Left::Nothing));
+        drop(promise);
+        assert!(waiting.join().unwrap());
+    }
+}
