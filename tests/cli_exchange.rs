@@ -86,11 +86,14 @@ fn a_partner_restores_from_medium_and_package_alone() {
     fs::write(work.join("edited"), text.replace("Partner & Co", "Partner & Cx")).unwrap();
     fs::write(work.join("cut"), &text[..text.len() / 2]).unwrap();
     let (edited, cut) = (at("edited"), at("cut"));
+    fs::copy(&identity, at("open")).unwrap();
+    fs::set_permissions(at("open"), fs::Permissions::from_mode(0o644)).unwrap();
     let foreign = Site::founded(&Default::default());
     let foreign_key = fs::read_to_string(foreign.home().join("custody.pub")).unwrap().trim().to_owned();
     for (source, package, identity, key, code, part) in [
         (&other, &package, &identity, &key, 3, "has no key for generation"),
         (&sent, &package, &at("stranger"), &key, 3, "is for the recipient"),
+        (&sent, &package, &at("open"), &key, 3, "others may read the identity"),
         (&sent, &package, &identity, &foreign_key, 3, "the site key given is that of"),
         (&sent, &package, &identity, &"nonsense".to_owned(), 10, "nonsense"),
         (&sent, &edited, &identity, &key, 4, "was changed"),

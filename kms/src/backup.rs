@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::custody::{Checkpoint, VerifierKey, canonical};
+use crate::custody::{Checkpoint, NotCanonical, VerifierKey, canonical_digest};
 use crate::hex::Hex;
 use crate::protocol::{Refusal, RefusalCode};
 
@@ -60,16 +60,19 @@ pub struct Head {
 
 impl Manifest {
     /// SHA-256 of the canonical JSON.
-    #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
-        let value = serde_json::to_value(self).ok();
-        Sha256::digest(value.and_then(|v| canonical(&v)).unwrap_or_default()).into()
+    ///
+    /// # Errors
+    /// [`NotCanonical`]
+    pub fn digest(&self) -> Result<[u8; 32], NotCanonical> {
+        canonical_digest(self)
     }
 
     /// What the site signs. Its second line is no number, so that it is no checkpoint of any log.
-    #[must_use]
-    pub fn text(&self) -> String {
-        format!("sealtape backup 1\nbackup {}\nsha256 {}\n", self.backup, Hex(self.digest()))
+    ///
+    /// # Errors
+    /// [`NotCanonical`]
+    pub fn text(&self) -> Result<String, NotCanonical> {
+        Ok(format!("sealtape backup 1\nbackup {}\nsha256 {}\n", self.backup, Hex(self.digest()?)))
     }
 }
 
@@ -91,7 +94,7 @@ impl Head {
         }
         let key: VerifierKey = manifest.log_key.parse().map_err(|e| bad(file, e))?;
         let text = key.open_text(&self.note).map_err(|e| bad(file, e))?;
-        if text != manifest.text() || key.name() != manifest.origin {
+        if text != manifest.text().map_err(|e| bad(file, e))? || key.name() != manifest.origin {
             return Err(bad(file, "its manifest is not the one that was signed"));
         }
         let (checkpoint, _) = key.open(&manifest.checkpoint).map_err(|e| bad(file, e))?;

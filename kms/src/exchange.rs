@@ -8,7 +8,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::age::{self, AgeError, Identity, Recipient};
-use crate::custody::{NoteError, VerifierKey, base64, canonical};
+use crate::custody::{NotCanonical, NoteError, VerifierKey, base64, canonical_digest};
 use crate::hex::Hex;
 use crate::protocol::{GenerationRef, GenerationState, SessionRecord, SyncPoint, VolumeKind};
 use crate::secret::{DATA_KEY_LEN, DataKey};
@@ -189,16 +189,19 @@ pub(crate) fn seal(
 
 impl Body {
     /// SHA-256 of the canonical JSON.
-    #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
-        let value = serde_json::to_value(self).ok();
-        Sha256::digest(value.and_then(|v| canonical(&v)).unwrap_or_default()).into()
+    ///
+    /// # Errors
+    /// [`NotCanonical`]
+    pub fn digest(&self) -> Result<[u8; 32], NotCanonical> {
+        canonical_digest(self)
     }
 
     /// What the site signs. Its second line is no number, so that it is no checkpoint of any log.
-    #[must_use]
-    pub fn text(&self) -> String {
-        format!("sealtape package 1\npackage {}\nsha256 {}\n", self.package, Hex(self.digest()))
+    ///
+    /// # Errors
+    /// [`NotCanonical`]
+    pub fn text(&self) -> Result<String, NotCanonical> {
+        Ok(format!("sealtape package 1\npackage {}\nsha256 {}\n", self.package, Hex(self.digest()?)))
     }
 }
 
@@ -257,7 +260,7 @@ impl Package {
             return Err(PackageError::OtherSite { package, origin, wanted: site.name().to_owned() });
         }
         let text = site.open_text(&self.note).map_err(|source| PackageError::Signature { package, origin, source })?;
-        if text != body.text() {
+        if text != body.text().map_err(|e| PackageError::Form(e.to_string()))? {
             return Err(PackageError::Changed { package, what: "its body is not the one that was signed" });
         }
         if Hex(Sha256::digest(self.sealed_bytes()?).into()) != body.sealed_sha256 {

@@ -1,5 +1,6 @@
 //! How faults of the catalogue and the token become refusals in the operator's words.
 
+use crate::custody::NotCanonical;
 use crate::pkcs11::TokenError;
 use crate::protocol::{Refusal, RefusalCode};
 
@@ -24,18 +25,27 @@ impl From<rusqlite::Error> for Refusal {
     }
 }
 
+impl From<NotCanonical> for Refusal {
+    fn from(e: NotCanonical) -> Self {
+        internal(e.to_string())
+    }
+}
+
 impl From<TokenError> for Refusal {
     fn from(e: TokenError) -> Self {
         let (code, mend) = match &e {
             TokenError::TokenMissing { .. } | TokenError::TokenAmbiguous { .. } | TokenError::Module { .. } => {
                 (RefusalCode::TokenMissing, "then try again")
             }
-            TokenError::PinIncorrect
-            | TokenError::PinLocked
-            | TokenError::PinFinalTry
-            | TokenError::PinInDoubt
-            | TokenError::PinLatched { .. } => {
+            TokenError::PinIncorrect | TokenError::PinInDoubt | TokenError::PinLatched { .. } => {
                 (RefusalCode::PinLatched, "run: sealtape hsm unlatch, after the PIN was put right")
+            }
+            TokenError::PinLocked => (
+                RefusalCode::PinLatched,
+                "let the token's security officer unlock it, put the PIN right, then run: sealtape hsm unlatch",
+            ),
+            TokenError::PinFinalTry => {
+                (RefusalCode::PinLatched, "log in once with the vendor's tool, then run: sealtape hsm unlatch")
             }
             TokenError::Hung { .. } | TokenError::Crashed { .. } => {
                 (RefusalCode::TokenHung, "try again; if it repeats, look at the HSM and its module")

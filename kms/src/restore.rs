@@ -172,7 +172,7 @@ pub fn restore_home(
                 checkpoint.size,
                 Hex(checkpoint.root)
             );
-            c.record(Entry::done(actor, op::BACKUP_RESTORED).digest(manifest.digest()).reason(words))?;
+            c.record(Entry::done(actor, op::BACKUP_RESTORED).digest(manifest.digest()?).reason(words))?;
             Ok(())
         })?;
         let first = authority.checkpoint()?;

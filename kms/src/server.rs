@@ -31,7 +31,7 @@ use serde::Serialize;
 
 use background::{keep_checkpoints, keep_health, scrub, tell_of_key_ends, work_on};
 
-use crate::authority::{Actor, Authority, ScrubPace};
+use crate::authority::{Actor, Authority};
 use crate::frame::{Deadline, MAX_CONTROL_REQUEST, MAX_REPLY, MAX_REQUEST, read_frame, write_frame};
 use crate::protocol::{
     AuditRequest, CONTROL_SOCKET, ControlReply, ControlRequest, DataPathReply, DataPathRequest, ExportOrder,

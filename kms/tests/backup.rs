@@ -60,7 +60,7 @@ fn a_backup_comes_back_on_an_empty_machine_under_a_new_origin() {
     let file = dir.path().join("backup");
     let head = backup(&authority, &file);
     let leaf = Leaf::parse(&authority.audit_show(None, 1).unwrap()[0]).unwrap();
-    assert_eq!((leaf.op.as_str(), leaf.digest), ("backup.made", Some(Hex(head.manifest.digest()))));
+    assert_eq!((leaf.op.as_str(), leaf.digest), ("backup.made", Some(Hex(head.manifest.digest().unwrap()))));
     // What happens behind the backup is lost with the machine; its numbers are not given again.
     let lost = next(&authority, at);
     let old_key = authority.log_key().clone();

@@ -105,7 +105,7 @@ fn a_partner_reads_and_never_writes() {
     assert_eq!((view.keys, view.package), (2, package.body.package));
     let done = leaves(&theirs, 3);
     assert_eq!(done[0].op, "import.done");
-    assert_eq!(done[0].digest, Some(Hex(package.body.digest())));
+    assert_eq!(done[0].digest, Some(Hex(package.body.digest().unwrap())));
     let shown = theirs.show_volume(&one.volume.to_string()).unwrap();
     assert!(shown.label.starts_with("ONE001@"), "{}", shown.label);
     assert_eq!(theirs.show_volume("TWO001").unwrap().volume, two.volume);

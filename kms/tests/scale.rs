@@ -96,7 +96,11 @@ fn fill(install: &Install, volumes: u64) -> Uuid {
                     blobs: if nth == 0 { vec![blob.clone()] } else { Vec::new() },
                     generation: Some(1),
                     key: Some(key),
-                    op: if nth == 0 { op::KEY_CREATE.into() } else { pattern.op.clone() },
+                    op: match nth {
+                        0 => op::KEY_CREATE.into(),
+                        1 => op::KEY_ACTIVATE.into(),
+                        _ => pattern.op.clone(),
+                    },
                     partition: Some(0),
                     salt: Hex(salt),
                     seq: edge.size(),

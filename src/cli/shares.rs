@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -63,8 +64,18 @@ fn read_secret(file: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(text)
 }
 
-/// The identity in a file as `age-keygen` writes it.
+/// The identity in a file as `age-keygen` writes it: a file that is the owner's alone, or a pipe.
 pub(super) fn identity(file: &Path) -> Result<Identity, Failure> {
+    let status = std::fs::metadata(file).map_err(|e| Failure::file("reading", file, &e))?;
+    if status.is_file() && status.mode() & 0o077 != 0 {
+        let name = file.display();
+        let what = format!("others may read the identity in {name} (mode {:04o})", status.mode() & 0o7777);
+        return Err(Failure::new(
+            Exit::Refused,
+            what,
+            format!("find out whether anybody did; then run: chmod 0600 {name}"),
+        ));
+    }
     Identity::parse(&read_secret(file, LONGEST_IDENTITY)?).map_err(|e| Failure::from(e).of(&file.display().to_string()))
 }
 

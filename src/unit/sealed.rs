@@ -4,24 +4,17 @@ mod beginning;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sealtape_drivers::medium::{
-    BlockLimits, DriveError, DriveErrorKind, MediumStatus, MediumType, Position, ReadOutcome, SpaceKind, TapeDrive,
-};
+use sealtape_drivers::medium::{BlockLimits, DriveError, DriveErrorKind, MediumStatus, Position, TapeDrive};
 use uuid::Uuid;
-use zeroize::Zeroize;
 
 use super::guard::GuardedDrive;
-use super::refusals;
 use super::unsynchronised::UnsynchronisedMark;
 use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
 use crate::seal::chain::Before;
 use crate::seal::opener::CipherCache;
-use crate::seal::{LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, SessionId, Suite, VolumeLabel};
-use crate::volume::identity::{GENERATION_OBJECT, RawObject, SealedBeginning, classify};
-use crate::volume::keys::{CartridgeSeen, KnownEnd};
-use crate::volume::{
-    Access, AccessLatch, BeginningOfPartition, HIDDEN_OBJECTS, KeyRefusal, KeyRefusalKind, KeySource, PartitionState,
-};
+use crate::seal::{LABEL_LEN, Refusal, SessionId, Suite, VolumeLabel};
+use crate::volume::identity::GENERATION_OBJECT;
+use crate::volume::{Access, AccessLatch, KeySource, PartitionState};
 
 /// How a unit behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -143,7 +143,7 @@ impl Authority {
             bytes,
             sha256,
         };
-        let text = manifest.text();
+        let text = manifest.text()?;
         let note = self.sign_text(&signer, &text)?;
         Ok(Head { manifest, note })
     }
@@ -232,7 +232,7 @@ pub(super) fn enter_backup(
 ) -> Result<u64, Refusal> {
     let manifest = &head.manifest;
     let words = format!("backup {} of {size} leaves{occasion}: {place}", manifest.backup);
-    let leaf = c.record(Entry::done(actor, op::BACKUP_MADE).digest(manifest.digest()).reason(words))?;
+    let leaf = c.record(Entry::done(actor, op::BACKUP_MADE).digest(manifest.digest()?).reason(words))?;
     let keks = serde_json::to_string(&manifest.catalogue_keks).map_err(|e| internal(e.to_string()))?;
     c.sql.execute(
         "INSERT INTO backups (id, place, catalogue_keks, checkpoint_size, sha256, state, created, leaf)

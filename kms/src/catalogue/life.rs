@@ -3,20 +3,18 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::convert::{from_db, to_db, uuid};
 use super::log::LogState;
 use super::rows::{KekRow, PoolRow};
-use crate::custody::{Leaf, Outcome, canonical, op};
+use crate::custody::{Leaf, Outcome, canonical_digest, op};
 use crate::fault::{damaged, internal};
 use crate::hex::Hex;
 use crate::protocol::{PoolPolicy, Refusal};
 
 pub(super) fn digest(value: &Value) -> Result<[u8; 32], Refusal> {
-    let text = canonical(value).ok_or_else(|| internal("a row without a canonical form"))?;
-    Ok(Sha256::digest(text.as_bytes()).into())
+    Ok(canonical_digest(value)?)
 }
 
 /// SHA-256 of a pool's policy in canonical JSON.

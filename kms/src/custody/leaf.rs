@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::op;
@@ -177,6 +178,20 @@ pub fn canonical(value: &Value) -> Option<String> {
         Value::String(s) => text(s),
         Value::Bool(_) | Value::Null => Some(value.to_string()),
     }
+}
+
+/// A value without a canonical form: it holds a number that is no integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it holds a number that is no integer, so it has no canonical form")]
+pub struct NotCanonical;
+
+/// SHA-256 of a value's canonical JSON.
+///
+/// # Errors
+/// [`NotCanonical`]
+pub fn canonical_digest(value: &impl Serialize) -> Result<[u8; 32], NotCanonical> {
+    let text = serde_json::to_value(value).ok().and_then(|value| canonical(&value)).ok_or(NotCanonical)?;
+    Ok(Sha256::digest(text).into())
 }
 
 impl Leaf {

@@ -16,7 +16,7 @@ mod witness;
 pub use csv::{csv_head, csv_line};
 pub use export::{CheckpointLine, ExportHeader, FORMAT, LeafFilter, ProvenAs, Scope};
 pub(crate) use export::{end_line, proven_line};
-pub use leaf::{Approval, Blob, KeyChange, Leaf, MAX_LEAF, Outcome, canonical};
+pub use leaf::{Approval, Blob, KeyChange, Leaf, MAX_LEAF, NotCanonical, Outcome, canonical, canonical_digest};
 pub use note::{Checkpoint, NoteError, NoteSignatures, VerifierKey};
 pub use verify::{
     AnchoredBy, Anchoring, Completeness, EntryLines, Trust, VerifiedExport, VerifyError, verify_export,

@@ -1,6 +1,11 @@
 //! What the service does besides answering: checks, work of the key authority, checkpoints, health.
 
-use super::*;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::{HEALTH_INTERVAL, Shared, TICK, WARN_INTERVAL};
+use crate::authority::ScrubPace;
 
 /// Checks the whole catalogue once after the start, and then every day.
 pub(super) fn scrub(shared: &Shared, stop: &Arc<AtomicBool>) {

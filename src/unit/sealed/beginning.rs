@@ -1,6 +1,17 @@
 //! What stands at the beginning of a medium and of its partitions: identified, opened, and its end compared with what is known.
 
-use super::*;
+use std::sync::PoisonError;
+
+use sealtape_drivers::medium::{BlockLimits, DriveError, DriveErrorKind, MediumType, Position, ReadOutcome, SpaceKind};
+use zeroize::Zeroize;
+
+use super::{Beginning, LoadReport, Loaded, SealedTape, nothing_loaded_in};
+use crate::seal::opener::CipherCache;
+use crate::seal::{LABEL_LEN, MAX_PLAIN, OVERHEAD, Refusal, VolumeLabel};
+use crate::unit::refusals;
+use crate::volume::identity::{RawObject, SealedBeginning, classify};
+use crate::volume::keys::{CartridgeSeen, KnownEnd};
+use crate::volume::{AccessLatch, BeginningOfPartition, HIDDEN_OBJECTS, KeyRefusal, KeyRefusalKind, PartitionState};
 
 impl SealedTape {
     /// LOAD, and finds out what is loaded. A volume that cannot be used is loaded all the same, closed, and the

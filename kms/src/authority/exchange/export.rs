@@ -114,7 +114,7 @@ impl Authority {
                     sealed_sha256: Hex(Sha256::digest(&sealed).into()),
                     keys: rows.iter().map(|(_, key)| key.clone()).collect(),
                 };
-                let text = body.text();
+                let text = body.text()?;
                 let note = self.sign_text(&signer, &text)?;
                 let made = Package::new(body, &sealed, note);
                 made.verify(&signer.key).map_err(|e| internal(format!("the token signed wrongly: {e}")))?;
@@ -128,7 +128,7 @@ impl Authority {
                     }
                     let words = format!("package {package} for {partner}, until {}", body.expires);
                     let entry = approved.describe(Entry::done(actor, op::EXPORT_MADE));
-                    let entry = entry.blobs(vec![Blob { kek: package, sha256: Hex(body.digest()) }]);
+                    let entry = entry.blobs(vec![Blob { kek: package, sha256: Hex(body.digest()?) }]);
                     let named =
                         c.record(entry.reason(format!("{words}: {} keys; request {request}", body.keys.len())))?;
                     insert_package(c, "export", body, &body.created, named)?;

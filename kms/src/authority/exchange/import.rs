@@ -88,7 +88,7 @@ impl Authority {
                         body.expires,
                         body.keys.len()
                     );
-                    let leaf = c.record(Entry::done(actor, op::IMPORT_DONE).digest(body.digest()).reason(words))?;
+                    let leaf = c.record(Entry::done(actor, op::IMPORT_DONE).digest(body.digest()?).reason(words))?;
                     insert_package(c, "import", body, &time::now(), leaf)?;
                     for (key, blob) in body.keys.iter().zip(blobs) {
                         keep(c, actor, package, key, &pool, &kek, blob)?;

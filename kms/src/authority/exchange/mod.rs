@@ -81,7 +81,7 @@ fn insert_package(
             body.partner,
             body.recipient.to_string(),
             body.expires,
-            body.digest(),
+            body.digest()?,
             to_db(body.keys.len() as u64)?,
             created,
             to_db(leaf)?
