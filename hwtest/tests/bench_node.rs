@@ -17,11 +17,12 @@ struct Served {
 }
 
 impl Served {
-    fn over(unit: &str, drive: &str) -> Self {
+    fn over(unit: &str, drive: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut program = Command::new(PROGRAM)
             .args(["serve", "--unit", unit, "--drive", drive, "--mib", "64", "--folder"])
             .arg(folder.path())
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -78,7 +79,7 @@ fn what_is_written_through_each_kind_of_drive_is_read_again() {
         return;
     }
     for (unit, drive) in [("sealed", "memory"), ("sealed", "image"), ("raw", "memory")] {
-        let served = Served::over(unit, drive);
+        let served = Served::over(unit, drive, &[]);
         // Twice: the second time writes from the beginning over what stands there.
         for _ in 0..2 {
             assert_eq!(served.must("write", &[])["bytes"], BLOCK * RECORDS);
@@ -96,11 +97,23 @@ fn a_discarding_drive_takes_everything_and_owns_up_when_it_is_read() {
     if !fuse_is_here() {
         return;
     }
-    let served = Served::over("sealed", "discard");
+    let served = Served::over("sealed", "discard", &[]);
     served.must("write", &[]);
     let latency = served.must("latency", &["--synchronous", "--pause-us", "0"]);
     assert!(latency["median_us"].as_f64().unwrap() <= latency["p99_us"].as_f64().unwrap(), "{latency}");
     let refused = served.client("read", &[]);
     assert!(!refused.status.success(), "what is not kept cannot be read");
+    served.end();
+}
+
+#[test]
+fn a_drive_that_writes_slowly_is_written_to_slowly() {
+    if !fuse_is_here() {
+        return;
+    }
+    let served = Served::over("sealed", "discard", &["--mb-per-s", "40"]);
+    // Closing waits for the drive: 16.8 MB at 40 a second.
+    let seconds = served.must("write", &[])["seconds"].as_f64().unwrap();
+    assert!(seconds > 0.4, "{seconds} s");
     served.end();
 }

@@ -39,6 +39,9 @@ pub(crate) struct Serve {
     /// Size of the medium; a discarding drive has none
     #[arg(long, default_value_t = 1024)]
     mib: usize,
+    /// Most that a discarding drive or one of memory writes in a second, so that windows fill
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    mb_per_s: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,9 +98,10 @@ impl Serve {
     }
 
     fn drive(&self, name: &str) -> Result<Box<dyn TapeDrive>> {
+        let pace = self.mb_per_s.map(|megabytes| megabytes * 1_000_000);
         Ok(match self.drive {
-            Drive::Discard => Box::new(MemoryTape::discarding(name.into())),
-            Drive::Memory => Box::new(MemoryTape::keeping(name.into(), self.mib << 20)),
+            Drive::Discard => Box::new(MemoryTape::discarding(name.into()).paced(pace)),
+            Drive::Memory => Box::new(MemoryTape::keeping(name.into(), self.mib << 20).paced(pace)),
             Drive::Image => Box::new(image(&self.folder.join(format!("{name}.image")), name, (self.mib as u64) << 20)?),
         })
     }

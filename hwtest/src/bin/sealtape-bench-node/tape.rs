@@ -1,6 +1,8 @@
 //! A tape in memory: one partition, of a size that is taken when it is made. It either keeps every record, or keeps what a volume begins
 //! with and only counts the rest.
 
+use std::time::Duration;
+
 use sealtape_drivers::medium::{
     Attribute, BlockLimits, DriveError, DriveErrorKind, DriveIdentity, MediumStatus, MediumType, Position,
     PositionReport, ReadOutcome, SpaceKind, SpaceOutcome, SpaceStop, TapeDrive, Warning,
@@ -36,6 +38,8 @@ pub(crate) struct MemoryTape {
     capacity: u64,
     discards: bool,
     programmable_early_warning: u64,
+    /// How fast it writes; `None`: as it can.
+    bytes_per_second: Option<u64>,
 }
 
 impl MemoryTape {
@@ -60,7 +64,13 @@ impl MemoryTape {
             capacity,
             discards,
             programmable_early_warning: 0,
+            bytes_per_second: None,
         }
+    }
+
+    /// As a drive that writes so fast and no faster.
+    pub(crate) fn paced(self, bytes_per_second: Option<u64>) -> Self {
+        Self { bytes_per_second, ..self }
     }
 
     fn used(&self) -> usize {
@@ -143,6 +153,9 @@ impl TapeDrive for MemoryTape {
 
     fn write(&mut self, block: &[u8]) -> Result<Warning, DriveError> {
         let (offset, length) = (self.used(), block.len());
+        if let Some(rate) = self.bytes_per_second {
+            std::thread::sleep(Duration::from_secs_f64(length as f64 / rate as f64));
+        }
         if self.discards && self.at >= KEPT_AT_BEGINNING {
             self.append(Object::Discarded { length }, 0);
             return Ok(Warning::None);

@@ -27,6 +27,10 @@ const BLOCK: u64 = 256 << 10;
 const DRIVES: usize = 4;
 /// Most that is written to each of several drives.
 const MOST_MIB_EACH: u64 = 512;
+/// Twice what a window holds.
+const FILLING_MIB: u64 = 128;
+const PACE: &str = "100";
+const MIXED: [u64; 6] = [1 << 20, 64 << 10, 1 << 20, 64 << 10, 1 << 20, 64 << 10];
 const LATENCY_BLOCK: u64 = 64 << 10;
 const LATENCY_RECORDS: u64 = 2000;
 
@@ -94,13 +98,12 @@ pub(super) fn run(options: &Options, product: &Path) -> Result<Vec<String>> {
     lines.extend(field.alone(Drive::Memory, &["write", "read"])?);
     lines.extend(field.alone(Drive::Image, &["write", "read"])?);
     let mut several = Vec::new();
-    let mut peaks = Vec::new();
     for unit in [Unit::Raw, Unit::Sealed] {
-        several.push(field.several((unit, Drive::Discard), "write", &mut peaks)?);
-        several.push(field.several((unit, Drive::Memory), "read", &mut peaks)?);
+        several.push(field.several((unit, Drive::Discard), "write")?);
+        several.push(field.several((unit, Drive::Memory), "read")?);
     }
-    // The cartridges are files here, and not the process's own memory.
-    peaks.push(field.peak_of_reading()?);
+    let peaks =
+        [field.peak_of_full_windows(&BLOCKS[1..])?, field.peak_of_full_windows(&MIXED)?, field.peak_of_reading()?];
     let mut latencies = Vec::new();
     for unit in [Unit::Raw, Unit::Sealed] {
         latencies.extend(field.latencies(unit)?);
@@ -113,7 +116,7 @@ pub(super) fn run(options: &Options, product: &Path) -> Result<Vec<String>> {
 
 impl Field<'_> {
     fn serve(&self, what: (Unit, Drive), drives: usize, mebibytes: u64) -> Result<Served> {
-        Served::start(&self.program, self.folder, what, drives, mebibytes)
+        Served::start(&self.program, self.folder, what, drives, mebibytes, &[])
     }
 
     fn client(&self, block: u64, mebibytes: u64) -> Client<'_> {
@@ -149,11 +152,11 @@ impl Field<'_> {
         Ok(lines)
     }
 
-    fn several(&self, what: (Unit, Drive), task: &'static str, peaks: &mut Vec<Peak>) -> Result<Several> {
-        let (unit, drive) = what;
+    fn several(&self, what: (Unit, Drive), task: &'static str) -> Result<Several> {
+        let (unit, _) = what;
         println!("bench node: {DRIVES} drives at once, {}, {task}, {} rounds", unit.name(), self.rounds);
         let each = self.mebibytes.min(MOST_MIB_EACH);
-        let mut served = self.serve(what, DRIVES, each)?;
+        let served = self.serve(what, DRIVES, each)?;
         let client = self.client(BLOCK, each);
         if task == "read" {
             client.at_once("write", &served.nodes)?;
@@ -170,14 +173,29 @@ impl Field<'_> {
             let mean = rates.iter().sum::<f64>() / rates.len() as f64;
             several.slowest.push(rates.iter().copied().fold(f64::INFINITY, f64::min) / mean);
         }
-        // A drive that keeps records in memory is itself most of the process.
-        if unit == Unit::Sealed && drive == Drive::Discard {
-            peaks.push(peak("written, discarding drives", &mut served)?);
-        }
         served.end()?;
         Ok(several)
     }
 
+    /// Drives slower than sealing, so that every window is full; hosts that write blocks of these lengths, one after the other.
+    fn peak_of_full_windows(&self, blocks: &[u64]) -> Result<Peak> {
+        println!("bench node: peak memory, full windows, {} lengths", blocks.len());
+        let what = (Unit::Sealed, Drive::Discard);
+        let pace = ["--mb-per-s", PACE];
+        let mut served = Served::start(&self.program, self.folder, what, DRIVES, FILLING_MIB, &pace)?;
+        for block in blocks {
+            self.client(*block, FILLING_MIB).at_once("write", &served.nodes)?;
+        }
+        let what = match blocks {
+            [_] => "slow discarding drives, 1 MiB",
+            _ => "the same, 1 MiB and 64 KiB in turn",
+        };
+        let peak = peak(what, &mut served)?;
+        served.end()?;
+        Ok(peak)
+    }
+
+    /// The cartridges are files here, and not the process's own memory.
     fn peak_of_reading(&self) -> Result<Peak> {
         let each = self.mebibytes.min(MOST_MIB_EACH);
         let mut served = self.serve((Unit::Sealed, Drive::Image), DRIVES, each)?;

@@ -71,6 +71,7 @@ impl Served {
         (unit, drive): (Unit, Drive),
         drives: usize,
         mebibytes: u64,
+        more: &[&str],
     ) -> Result<Self> {
         let folder = folder.join(format!("{}-{}-{drives}", unit.name(), drive.name()));
         std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
@@ -78,7 +79,7 @@ impl Served {
         let room = mebibytes + mebibytes / 16 + 256;
         let mut command = Command::new(program);
         command.args(["serve", "--unit", unit.name(), "--drive", drive.name()]);
-        command.args(["--drives", &drives.to_string(), "--mib", &room.to_string(), "--folder"]).arg(&folder);
+        command.args(["--drives", &drives.to_string(), "--mib", &room.to_string(), "--folder"]).arg(&folder).args(more);
         // A group of its own: Ctrl-C at the terminal reaches xtask, which then takes things down in order.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut program = command.spawn().with_context(|| shown(&command))?;
