@@ -20,7 +20,7 @@ pub(crate) struct Write {
     /// Bytes of a record
     #[arg(long, value_parser = clap::value_parser!(u32).range(8..))]
     block: u32,
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
     /// Behind what stands there, instead of from the beginning
     #[arg(long)]
@@ -63,12 +63,17 @@ impl Write {
         operate(&node, if self.append { Operation::EndOfData } else { Operation::Rewind }, 1)?;
         let mut record = Record::noise(self.block);
         let began = Instant::now();
-        for number in 0..self.records {
+        // A session begins with the first record, and from the beginning of the tape a generation.
+        write(&mut node, record.numbered(0))?;
+        let first = began.elapsed();
+        for number in 1..self.records {
             write(&mut node, record.numbered(number))?;
         }
+        let written = began.elapsed();
         // Everything stands on the medium when close has returned; that is part of writing.
         nix::unistd::close(node).with_context(|| format!("closing {}", self.node.display()))?;
-        tell(began.elapsed(), self.records, self.block);
+        let took = began.elapsed();
+        tell(took, self.records, self.block, &[("first_seconds", first), ("close_seconds", took - written)]);
         Ok(())
     }
 }
@@ -90,7 +95,7 @@ impl Read {
         let took = began.elapsed();
         let behind = read(&mut node, record.bytes())?;
         ensure!(behind == 0, "a record of {behind} bytes stands where the file ends");
-        tell(took, self.records, self.block);
+        tell(took, self.records, self.block, &[]);
         Ok(())
     }
 }
@@ -121,9 +126,13 @@ impl Latency {
     }
 }
 
-fn tell(took: Duration, records: u64, block: u32) {
+fn tell(took: Duration, records: u64, block: u32, parts: &[(&str, Duration)]) {
     let bytes = records * u64::from(block);
-    println!("{}", json!({ "seconds": took.as_secs_f64(), "bytes": bytes, "records": records }));
+    let mut said = json!({ "seconds": took.as_secs_f64(), "bytes": bytes, "records": records });
+    for (part, took) in parts {
+        said[*part] = took.as_secs_f64().into();
+    }
+    println!("{said}");
 }
 
 fn open(path: &Path, write: bool) -> Result<File> {

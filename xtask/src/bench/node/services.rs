@@ -31,6 +31,10 @@ struct Sized {
     read_us: Vec<f64>,
     /// And behind [`FILLER`] others.
     far_write_us: Vec<f64>,
+    /// Milliseconds of the first record there, which opens a session with the key authority.
+    far_first_ms: Vec<f64>,
+    /// Milliseconds of the close, which waits for the medium and tells the catalogue.
+    far_close_ms: Vec<f64>,
 }
 
 pub(super) struct Services(Vec<Sized>);
@@ -77,18 +81,20 @@ impl Services {
                 let start = format!("{:.0}", median(&size.start_ms));
                 let costs = [&size.write_us, &size.read_us, &size.far_write_us];
                 let costs = costs.map(|us| format!("{:.1}", median(us)));
-                [format!("{} volumes", size.volumes), start].into_iter().chain(costs).collect()
+                let ends = [&size.far_first_ms, &size.far_close_ms].map(|ms| format!("{:.1}", median(ms)));
+                [format!("{} volumes", size.volumes), start].into_iter().chain(costs).chain(ends).collect()
             })
             .collect();
-        let far = format!("written behind {FILLER} others");
-        table(&["the services, 4 KiB records", "start ms", "µs written", "µs read", &far], &rows)
+        let far = format!("µs written behind {FILLER}");
+        let head = ["the services, 4 KiB records", "start ms", "µs written", "µs read", &far, "first ms", "close ms"];
+        table(&head, &rows)
     }
 
     pub(super) fn json(&self) -> Value {
         let sizes = self.0.iter().map(|size| {
             json!({
                 "volumes": size.volumes, "start_ms": size.start_ms, "write_us": size.write_us, "read_us": size.read_us,
-                "far_write_us": size.far_write_us,
+                "far_write_us": size.far_write_us, "far_first_ms": size.far_first_ms, "far_close_ms": size.far_close_ms,
             })
         });
         sizes.collect()
@@ -97,8 +103,8 @@ impl Services {
 
 impl Sized {
     fn measure(stage: &Stage, program: &Path, tape: &Path, volumes: u32, rounds: usize) -> Result<Self> {
-        let (start_ms, write_us, read_us, far_write_us) = Default::default();
-        let mut size = Self { volumes, start_ms, write_us, read_us, far_write_us };
+        let (start_ms, write_us, read_us, far_write_us, far_first_ms, far_close_ms) = Default::default();
+        let mut size = Self { volumes, start_ms, write_us, read_us, far_write_us, far_first_ms, far_close_ms };
         for _ in 0..rounds {
             stage.stop_services()?;
             size.start_ms.push(stage.start_services()?.as_secs_f64() * 1e3);
@@ -106,19 +112,27 @@ impl Sized {
         output(stage.sealtape().args(["volume", "load", DRIVE]).arg(tape))?;
         let node = stage.node()?;
         let client = Client { program, block: BLOCK, records: RECORDS };
-        let microseconds = |said: Value| Ok::<f64, anyhow::Error>(number(&said, "seconds")? * 1e6 / RECORDS as f64);
         for _ in 0..rounds {
-            size.write_us.push(microseconds(client.run("write", node, &[])?)?);
-            size.read_us.push(microseconds(client.run("read", node, &[])?)?);
+            size.write_us.push(of_a_record(&client.run("write", node, &[])?)?);
+            size.read_us.push(number(&client.run("read", node, &[])?, "seconds")? * 1e6 / RECORDS as f64);
         }
         let filler = Client { program, block: BLOCK, records: FILLER };
         filler.run("write", node, &[])?;
         for _ in 0..rounds {
-            size.far_write_us.push(microseconds(client.run("write", node, &["--append"])?)?);
+            let said = client.run("write", node, &["--append"])?;
+            size.far_write_us.push(of_a_record(&said)?);
+            size.far_first_ms.push(number(&said, "first_seconds")? * 1e3);
+            size.far_close_ms.push(number(&said, "close_seconds")? * 1e3);
         }
         unload(stage)?;
         Ok(size)
     }
+}
+
+/// Microseconds of a record that was written, without what is paid once for all of them.
+fn of_a_record(said: &Value) -> Result<f64> {
+    let once = number(said, "first_seconds")? + number(said, "close_seconds")?;
+    Ok((number(said, "seconds")? - once) * 1e6 / RECORDS as f64)
 }
 
 fn unload(stage: &Stage) -> Result<()> {
