@@ -80,7 +80,7 @@ impl Services {
             .map(|size| {
                 let start = format!("{:.0}", median(&size.start_ms));
                 let costs = [&size.write_us, &size.read_us, &size.far_write_us];
-                let costs = costs.map(|us| format!("{:.1}", median(us)));
+                let costs = costs.map(|us| format!("{:.1}", least(us)));
                 let ends = [&size.far_first_ms, &size.far_close_ms].map(|ms| format!("{:.1}", median(ms)));
                 [format!("{} volumes", size.volumes), start].into_iter().chain(costs).chain(ends).collect()
             })
@@ -127,6 +127,11 @@ impl Sized {
         unload(stage)?;
         Ok(size)
     }
+}
+
+/// Other work on the machine, the key authority's check of its catalogue after a start among it, only adds to what a record costs.
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Microseconds of a record that was written, without what is paid once for all of them.
