@@ -2,65 +2,28 @@
 //! The functions are those of the fuzz targets (`fuzz/`); here they run on every build, for a bounded time.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../fuzz/noise.rs"]
+#[allow(unreachable_pub, reason = "used from elsewhere too")]
+mod noise;
 #[path = "../fuzz/targets.rs"]
 #[allow(unreachable_pub, reason = "the fuzz targets are a crate of their own, which uses them from outside")]
 mod targets;
 
 use std::time::{Duration, Instant};
 
+use noise::Noise;
 use sealtape::seal::{VolumeKind, VolumeLabel};
 use sealtape_drivers::image::trace::TraceStorage;
 use sealtape_drivers::image::{CreateOptions, ImageDrive, create_on};
 use sealtape_drivers::medium::{DriveIdentity, TapeDrive};
 use uuid::Uuid;
 
-/// Repeatable noise (xorshift64).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % below.max(1)
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        (0..self.next(most)).map(|_| self.next(256) as u8).collect()
-    }
-
-    /// A seed with a few changes, or bytes of no seed.
-    fn input(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        let Some(seed) = seeds.get(self.next(seeds.len() + 1)) else { return self.bytes(600) };
-        let mut input = seed.clone();
-        for _ in 0..1 + self.next(4) {
-            let at = self.next(input.len());
-            match self.next(6) {
-                0 => input.truncate(at),
-                1 => input.extend(self.bytes(40)),
-                2 => drop(input.splice(at..at, self.bytes(9))),
-                3 => {
-                    let to = at + self.next(input.len() - at.min(input.len()));
-                    input.drain(at.min(input.len())..to.min(input.len()));
-                }
-                _ => {
-                    let extreme = [0, 1, 0x7f, 0x80, 0xff, self.next(256) as u8][self.next(6)];
-                    if let Some(byte) = input.get_mut(at) {
-                        *byte = extreme;
-                    }
-                }
-            }
-        }
-        input
-    }
-}
-
 fn drive(name: &str, target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let limit = Duration::from_secs(if std::env::var_os("SEALTAPE_LONG").is_some() { 60 } else { 3 });
     let (begun, mut inputs, mut noise) = (Instant::now(), 0_u64, Noise(0x5ea1_7a9e));
     seeds.iter().for_each(|seed| target(seed));
     while begun.elapsed() < limit {
-        let input = noise.input(seeds);
+        let input = noise.input(seeds, 600);
         let one = Instant::now();
         target(&input);
         assert!(one.elapsed() < Duration::from_secs(20), "{name}: an input of {} bytes took too long", input.len());

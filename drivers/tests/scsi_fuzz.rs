@@ -2,47 +2,16 @@
 //! here they run on every build, for a bounded time.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../fuzz/noise.rs"]
+#[allow(unreachable_pub, reason = "used from elsewhere too")]
+mod noise;
 #[path = "../../fuzz/scsi.rs"]
 #[allow(unreachable_pub, reason = "the fuzz targets are a crate of their own, which uses them from outside")]
 mod scsi;
 
 use std::time::{Duration, Instant};
 
-/// Repeatable noise (xorshift64).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % below.max(1)
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        (0..self.next(most)).map(|_| self.next(256) as u8).collect()
-    }
-
-    /// A seed with a few changes, or bytes of no seed.
-    fn input(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        let Some(seed) = seeds.get(self.next(seeds.len() + 1)) else { return self.bytes(300) };
-        let mut input = seed.clone();
-        for _ in 0..1 + self.next(4) {
-            let at = self.next(input.len());
-            match self.next(6) {
-                0 => input.truncate(at),
-                1 => input.extend(self.bytes(40)),
-                2 => drop(input.splice(at..at, self.bytes(9))),
-                3 => drop(input.drain(at..at + self.next(input.len() - at))),
-                _ => {
-                    let extreme = [0, 1, 0x7f, 0x80, 0xff, self.next(256) as u8][self.next(6)];
-                    input.iter_mut().skip(at).take(1).for_each(|byte| *byte = extreme);
-                }
-            }
-        }
-        input
-    }
-}
+use noise::Noise;
 
 fn drive(name: &str, target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let limit = Duration::from_secs(if std::env::var_os("SEALTAPE_LONG").is_some() { 60 } else { 2 });
@@ -50,7 +19,7 @@ fn drive(name: &str, target: fn(&[u8]), seeds: &[Vec<u8>]) {
     seeds.iter().for_each(|seed| target(seed));
     while begun.elapsed() < limit {
         for _ in 0..100 {
-            target(&noise.input(seeds));
+            target(&noise.input(seeds, 300));
             inputs += 1;
         }
     }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::anchor::AnchoringPolicy;
 use crate::authority::{Actor, Authority, unfit};
-use crate::catalogue::{Catalogue, Entry, insert_tenant, meta, name, set_meta};
+use crate::catalogue::{Catalogue, DEFAULT_TENANT, Entry, TenantRow, meta, name, set_meta};
 use crate::custody::{VerifierKey, op};
 use crate::fault::internal;
 use crate::pkcs11::{
@@ -426,20 +426,21 @@ fn first_token(home: &Home, options: &InitOptions) -> Result<(TokenConfig, &'sta
 impl Authority {
     /// The first entries of a new installation.
     fn begin(&self, options: &InitOptions, origin: &str, report: &TokenReport) -> Result<CheckpointView, Refusal> {
-        use crate::authority::{DEFAULT_TENANT, KekPurpose, insert_pool};
+        use crate::authority::{KekPurpose, insert_pool};
         let actor = Actor::User(nix::unistd::getuid().as_raw());
         self.lock().change(|c| {
             c.record(Entry::done(actor, op::LOG_OPEN).reason(origin))?;
-            insert_tenant(&c.sql, Some(DEFAULT_TENANT), "default").map(|_| ())
+            TenantRow::insert(c, actor, Some(DEFAULT_TENANT), Uuid::new_v4(), "default", "the first one")
         })?;
         self.enrol_first(actor, report)?;
-        let kek = self.make_kek(actor, KekPurpose::Catalogue, "sealtape catalogue default")?;
-        self.lock().change(|c| kek.keep(c, actor))?;
+        let kek = self.make_kek(actor, KekPurpose::Catalogue, DEFAULT_TENANT, "sealtape catalogue default")?;
+        self.lock().change(|c| kek.keep(c, actor, DEFAULT_TENANT))?;
         for policy in &options.pools {
-            let kek = self.make_kek(actor, KekPurpose::Medium, &format!("sealtape medium {}", policy.name))?;
+            let label = format!("sealtape medium {}", policy.name);
+            let kek = self.make_kek(actor, KekPurpose::Medium, DEFAULT_TENANT, &label)?;
             self.lock().change(|c| {
-                kek.keep(c, actor)?;
-                insert_pool(c, actor, policy, kek.id)
+                kek.keep(c, actor, DEFAULT_TENANT)?;
+                insert_pool(c, actor, DEFAULT_TENANT, policy, kek.id)
             })?;
         }
         let checkpoint = self.checkpoint()?;

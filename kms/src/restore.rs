@@ -15,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::authority::{Actor, Authority, AuthorityOptions, DEFAULT_TENANT};
+use crate::authority::{Actor, Authority, AuthorityOptions};
 use crate::backup::{copy_database, read_head};
 use crate::catalogue::{Catalogue, Entry, KekRow, LogSigner, full_lines, log_signer, meta, named, set_meta};
 use crate::custody::{ExportHeader, FORMAT, Scope, VerifierKey, op, verify_export};
@@ -215,17 +215,6 @@ fn begin(
             "take another backup, and tell the auditor",
         ));
     }
-    let changed: i64 = sql.query_row("SELECT count(*) FROM log_keys", [], |r| r.get(0))?;
-    if changed > 0 {
-        return Err(Refusal::new(
-            RefusalCode::BadRequest,
-            format!(
-                "the signing key of {} was changed since it began: this version cannot go on with such a log",
-                old_key.name()
-            ),
-            "restore tapes with sealtape restore meanwhile, and ask for help with this backup",
-        ));
-    }
     match token {
         RestoreToken::External { module, uri } => {
             set_meta(&sql, "token", "external")?;
@@ -253,7 +242,10 @@ fn check_keks(sql: &Connection, token: &Token, old_key: &VerifierKey, backup: Uu
         .prepare("SELECT id, purpose FROM keks WHERE state NOT IN ('destroyed', 'destroyed_compromised')")?
         .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let tenant = KekRow::of_tenant(sql, DEFAULT_TENANT)?;
+    let tenants: Vec<(i64, String)> = sql
+        .prepare("SELECT id, name FROM tenants ORDER BY id")?
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .collect::<Result<_, _>>()?;
     let mut missing = Vec::new();
     for (id, _) in keks {
         let kek = KekRow::find(sql, crate::catalogue::uuid(&id)?)?;
@@ -265,11 +257,14 @@ fn check_keks(sql: &Connection, token: &Token, old_key: &VerifierKey, backup: Uu
             Ok(_) | Err(_) => missing.push(kek.id),
         }
     }
-    if missing.contains(&tenant.id) {
+    for (id, name) in tenants {
+        let kek = KekRow::newest_of_tenant(sql, id)?.id;
+        if !missing.contains(&kek) {
+            continue;
+        }
         let what = match check_signing(sql, token, old_key, backup) {
             Ok(()) => format!(
-                "the key-encryption key {} of backup {backup} is not in the token any more: it was replaced, and destroyed with a batch of keys, after this backup was made",
-                tenant.id
+                "the key-encryption key {kek} of tenant {name:?} in backup {backup} is not in the token any more: it was replaced, and destroyed with a batch of keys, after this backup was made"
             ),
             Err(_) => format!(
                 "backup {backup} is of {}, and the token holds none of its keys: it is a backup of another installation, or the wrong token",

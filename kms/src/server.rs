@@ -500,7 +500,7 @@ fn control(
     Ok(match request {
         Q::AuthorizeLabel(order) => ControlReply::Ticket(authority.authorize_label(actor, &order)?),
         Q::ListVolumes(query) => {
-            let (mut page, visible) = (authority.list_volumes(&query)?, authority.visible(actor));
+            let (mut page, visible) = (authority.list_volumes(&query)?, authority.visible(actor)?);
             page.volumes.retain(|v| visible(&v.pool));
             ControlReply::Volumes(page)
         }
@@ -512,11 +512,12 @@ fn control(
             done(authority.set_cartridge(actor, &volume, &cartridge, &reason)?)
         }
         Q::ListPools => {
-            let (mut pools, visible) = (authority.list_pools()?, authority.visible(actor));
-            pools.retain(|p| visible(&p.name));
+            let (mut pools, visible) = (authority.pools_with_tenants()?, authority.visible(actor)?);
+            pools.retain(|p| visible(&p.policy.name));
             ControlReply::Pools(pools)
         }
-        Q::CreatePool { policy } => done(authority.create_pool(actor, &policy)?),
+        Q::CreatePool { policy, tenant } => done(authority.create_pool_of(actor, tenant.as_deref(), &policy)?),
+        Q::Tenants { request } => ControlReply::Tenants(authority.serve_tenants(actor, request)?),
         Q::RestrictUnit { unit, pools } => done(authority.restrict_unit(actor, &unit, &pools)?),
         Q::Checkpoint => ControlReply::Checkpoint(authority.checkpoint()?),
         Q::Status => ControlReply::Status(authority.status()?),

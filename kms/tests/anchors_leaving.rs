@@ -203,7 +203,7 @@ fn no_copy_for_the_recovery_key_is_kept_before_its_entry_is_anchored() {
         site.authority.serve_recovery(root(), RecoveryRequest::Install { key, request: None, reason: None })
     };
     assert!(matches!(install(1).unwrap(), RecoveryReply::Key(_)));
-    let backfill = || site.authority.serve_recovery(ME, RecoveryRequest::Backfill { most: 10 });
+    let backfill = || site.authority.serve_recovery(ME, RecoveryRequest::Backfill { tenant: None, most: 10 });
     let kept = || {
         let copies = site.count("SELECT count(*) FROM copies WHERE kind = 'recovery'");
         (site.count("SELECT count(*) FROM recovery_stanzas"), copies)

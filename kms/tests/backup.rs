@@ -104,6 +104,35 @@ fn a_backup_comes_back_on_an_empty_machine_under_a_new_origin() {
     assert!(Authority::open(&Home::new(&third), options()).unwrap().load(ME, UNIT, at).is_ok(), "{report:?}");
 }
 
+/// The former log is verified by its first key, through the changes to those that came later.
+#[test]
+fn a_backup_from_after_a_change_of_the_log_s_key_comes_back() {
+    let install = Install::new();
+    let authority = install.open();
+    let first = authority.log_key();
+    let (_, at, key) = labelled(&authority, "ONE001");
+    let keys = authority.rotate_log_key(ME, "yearly").unwrap();
+    labelled(&authority, "TWO001");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup");
+    let head = backup(&authority, &file);
+    assert_eq!(head.manifest.log_key, keys[1]);
+    drop(authority);
+    let to = dir.path().join("restored");
+    let report = restore(&install, &file, &to).unwrap();
+    let former = std::fs::read(&report.former_log).unwrap();
+    let verified = verify_export(&mut former.as_slice(), &first).unwrap();
+    assert_eq!((verified.size, verified.keys), (report.former_size, keys));
+    let authority = Authority::open(&Home::new(&to), options()).unwrap();
+    assert!(authority.load(ME, UNIT, at).unwrap().1.ct_eq(&key));
+    // The new log has a key of its own, which changes like any other.
+    let old = authority.log_key();
+    authority.rotate_log_key(ME, "after the restore").unwrap();
+    let mut out = Vec::new();
+    authority.audit_export(ME, &mut out).unwrap();
+    assert_eq!(verify_export(&mut out.as_slice(), &old).unwrap().keys.len(), 2);
+}
+
 #[test]
 fn what_is_no_backup_of_this_installation_is_refused_and_leaves_nothing() {
     let (install, other) = (Install::new(), Install::new());

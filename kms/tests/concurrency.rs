@@ -38,7 +38,7 @@ fn unit(n: usize) -> String {
 /// A pool for each unit alone, and a tape in it.
 fn tape(control: &ControlClient, run: &std::path::Path, n: usize) -> GenerationRef {
     let (unit, pool) = (unit(n), format!("pool{n}"));
-    control.create_pool(PoolPolicy::standard(&pool)).unwrap();
+    control.create_pool(PoolPolicy::standard(&pool), None).unwrap();
     control.restrict_unit(&unit, vec![pool.clone()]).unwrap();
     let client = DataPathClient::new(run.join(KEYS_SOCKET), &unit, LIMIT);
     let order =

@@ -85,7 +85,7 @@ fn work(n: usize, host: &Host, base: GenerationRef, told: &Mutex<Told>) -> Clien
             6 => label(&control, &client, &unit, told),
             _ => {
                 let name = Uuid::new_v4().to_string();
-                control.create_pool(PoolPolicy::standard(&name)).map(|()| {
+                control.create_pool(PoolPolicy::standard(&name), None).map(|()| {
                     told.lock().unwrap().pools.insert(name);
                 })
             }

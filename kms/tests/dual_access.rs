@@ -46,7 +46,7 @@ fn roles_hold_within_pools_and_before_the_first_the_socket_decides() {
         reason: "x".into(),
     };
     let show = |volume: &str| ControlRequest::ShowVolume { volume: volume.into() };
-    let pool = ControlRequest::CreatePool { policy: PoolPolicy::standard("third") };
+    let pool = ControlRequest::CreatePool { policy: PoolPolicy::standard("third"), tenant: None };
     // Without grants: members of the control group as ever, with the role in the log.
     assert_eq!(role_for(&authority, 7, &label("other")), Some(Role::Operator));
     assert_eq!(role_for(&authority, 7, &pool), Some(Role::Administrator));

@@ -127,8 +127,8 @@ fn each_request_is_for_its_roles_alone() {
             &[SecurityOfficer, Administrator, Recovery],
         ),
         (recovery(RecoveryRequest::Keys), &reading),
-        (recovery(RecoveryRequest::Backfill { most: 1 }), &[Administrator, Recovery]),
-        (recovery(RecoveryRequest::Canary { key: None }), &[Administrator, Recovery]),
+        (recovery(RecoveryRequest::Backfill { tenant: None, most: 1 }), &[Administrator, Recovery]),
+        (recovery(RecoveryRequest::Canary { key: None, tenant: None }), &[Administrator, Recovery]),
         (recovery(RecoveryRequest::EnterDrill { report: Box::new(report) }), &[Administrator, Recovery]),
         (backup(BackupRequest::Make { place: "safe".into() }), &[Administrator, Backup]),
         (backup(BackupRequest::Read { backup: id, offset: 0 }), &[Administrator, Backup]),
@@ -178,7 +178,7 @@ fn a_role_in_one_pool_reaches_what_lies_there_and_nothing_of_the_whole_installat
     for request in [
         ControlRequest::Exchange { request: ExchangeRequest::Export { request: Uuid::nil() } },
         ControlRequest::Exchange { request: ExchangeRequest::Packages },
-        ControlRequest::Recovery { request: RecoveryRequest::Backfill { most: 1 } },
+        ControlRequest::Recovery { request: RecoveryRequest::Backfill { tenant: None, most: 1 } },
         ControlRequest::Backup { request: BackupRequest::Make { place: "safe".into() } },
         ControlRequest::Backup { request: BackupRequest::List },
     ] {

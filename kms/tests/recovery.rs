@@ -33,7 +33,7 @@ fn refused(authority: &Authority, request: RecoveryRequest) -> String {
 }
 
 fn backfill(authority: &Authority, most: u32) -> (u32, u64) {
-    match authority.serve_recovery(ME, RecoveryRequest::Backfill { most }).unwrap() {
+    match authority.serve_recovery(ME, RecoveryRequest::Backfill { tenant: None, most }).unwrap() {
         RecoveryReply::Backfilled { wrapped, remaining, .. } => (wrapped, remaining),
         other => panic!("{other:?}"),
     }
@@ -172,7 +172,9 @@ fn the_next_epoch_takes_two_persons_and_takes_over() {
     let RecoveryReply::Asked(view) = authority.serve_recovery(root(), retire(None)).unwrap() else { panic!("alone") };
     people.approve(&authority, view.request);
     authority.serve_recovery(root(), retire(Some(view.request))).unwrap();
-    assert!(refused(&authority, RecoveryRequest::Backfill { most: 1 }).contains("no recovery key in use"));
+    assert!(
+        refused(&authority, RecoveryRequest::Backfill { tenant: None, most: 1 }).contains("no recovery key in use")
+    );
     let (_, later, _) = labelled(&authority, "TWO001");
     assert!(stanzas(&install, later).is_empty());
     assert!(refused(&authority, retire(None)).contains("retired"));
@@ -221,10 +223,10 @@ fn an_approval_does_not_outlast_the_recovery_keys_that_it_was_given_for() {
 fn a_drill_is_entered_once_as_it_was_held() {
     let install = Install::new();
     let authority = install.open();
-    assert!(refused(&authority, RecoveryRequest::Canary { key: None }).contains("no recovery key"));
+    assert!(refused(&authority, RecoveryRequest::Canary { key: None, tenant: None }).contains("no recovery key"));
     let (public, shares) = generate("default", 1, 3, 2).unwrap();
     install_key(&authority, root(), &public);
-    let canary = || match authority.serve_recovery(ME, RecoveryRequest::Canary { key: None }).unwrap() {
+    let canary = || match authority.serve_recovery(ME, RecoveryRequest::Canary { key: None, tenant: None }).unwrap() {
         RecoveryReply::Canary(canary) => *canary,
         other => panic!("{other:?}"),
     };

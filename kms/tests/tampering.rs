@@ -150,7 +150,7 @@ fn twenty_tamperings_of_an_export_are_each_refused() {
 #[test]
 fn a_changed_database_is_found_at_the_start() {
     let cases: [(&str, &str); 9] = [
-        ("edited leaf", "UPDATE custody_leaves SET leaf = replace(leaf, 'done', 'dona') WHERE seq = 3"),
+        ("edited leaf", "UPDATE custody_leaves SET leaf = replace(leaf, 'done', 'dona') WHERE seq = 4"),
         (
             "edited leaf, same form",
             "UPDATE custody_leaves SET leaf = replace(leaf, 'medium default', 'medium Default')",

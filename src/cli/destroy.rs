@@ -91,7 +91,7 @@ pub(super) enum KeyWork {
         #[command(flatten)]
         order: Order,
     },
-    /// Replace the catalogue's key-encryption key: all keys are wrapped by a new one. The key authority does it by itself; an
+    /// Replace a tenant's key-encryption key in the catalogue: all its keys are wrapped by a new one. The key authority does it by itself; an
     /// interrupt ends the watching only
     Rotate(Rotate),
 }
@@ -99,6 +99,9 @@ pub(super) enum KeyWork {
 /// Replace the catalogue's key-encryption key.
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
+    /// Whose
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    tenant: String,
     /// Why; kept in the custody log
     #[arg(long, required_unless_present = "status")]
     reason: Option<String>,
@@ -323,13 +326,18 @@ fn summary(view: &BatchView) -> String {
 impl Rotate {
     fn run(self, keyd: &ControlClient, output: &Output) -> Result<(), Failure> {
         let reason = self.reason.unwrap_or_default();
+        let tenant = Some(self.tenant);
+        let now = || rotation(keyd, DestructionRequest::ShowRotation { tenant: tenant.clone() });
         let mut view = match (self.status, self.stop) {
-            (true, _) => return show_rotation(rotation(keyd, DestructionRequest::ShowRotation)?.as_ref(), output),
+            (true, _) => return show_rotation(now()?.as_ref(), output),
             (false, true) => {
-                keyd.destruction(DestructionRequest::StopRotation { reason })?;
-                return show_rotation(rotation(keyd, DestructionRequest::ShowRotation)?.as_ref(), output);
+                keyd.destruction(DestructionRequest::StopRotation { tenant: tenant.clone(), reason })?;
+                return show_rotation(now()?.as_ref(), output);
             }
-            (false, false) => rotation(keyd, DestructionRequest::Rotate { reason })?.ok_or_else(unexpected)?,
+            (false, false) => {
+                let request = DestructionRequest::Rotate { tenant: tenant.clone(), reason };
+                rotation(keyd, request)?.ok_or_else(unexpected)?
+            }
         };
         if self.no_wait {
             return show_rotation(Some(&view), output);
@@ -340,7 +348,7 @@ impl Rotate {
             bar.show(&progress(&view));
             tell(&mut told, view.trouble.as_ref(), output);
             thread::sleep(LOOK);
-            view = rotation(keyd, DestructionRequest::ShowRotation)?.ok_or_else(unexpected)?;
+            view = now()?.ok_or_else(unexpected)?;
         }
         drop(bar);
         show_rotation(Some(&view), output)?;
@@ -396,6 +404,7 @@ fn show_rotation(view: Option<&RotationView>, output: &Output) -> Result<(), Fai
         };
         let mut text = fields(&[
             ("rotation", view.rotation.to_string()),
+            ("tenant", view.tenant.clone()),
             ("state", state.into()),
             ("old key", view.old_kek.to_string()),
             ("new key", view.new_kek.to_string()),

@@ -7,7 +7,9 @@ use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
 use sealtape_kms::home::SOFTHSM2_MODULE;
 use sealtape_kms::pkcs11::{Limits, PinFrom, PinLatch, PinSource, Token, TokenConfig, TokenReport, Uri, WorkerCommand};
-use sealtape_kms::protocol::{AnchoringView, BackupLacking, EnrolOrder, HsmReply, HsmRequest, Status, TokenView};
+use sealtape_kms::protocol::{
+    AnchoringView, BackupLacking, EnrolOrder, HsmReply, HsmRequest, KeyLifeSummary, Status, TokenView,
+};
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
@@ -220,8 +222,23 @@ fn show(status: &Status) -> String {
         ("checkpoint at", status.checkpoint_size.to_string()),
         ("anchored", status.anchoring.as_deref().map(anchored).unwrap_or_default()),
         ("log key", status.log_key.clone()),
+        ("keys", ends(&status.key_life)),
         ("catalogue backup", status.backup_lacking.as_deref().map(lacking).unwrap_or_default()),
     ])
+}
+
+/// What has to be done about keys, and by when; nothing where there is nothing to do.
+fn ends(life: &KeyLifeSummary) -> String {
+    let days = life.notice_days;
+    let counts = [
+        (life.compromised_volumes, "volumes to be written anew, since a key of theirs is compromised".to_owned()),
+        (life.expired, "keys open no more, since their period is over".to_owned()),
+        (life.opening_ends, format!("keys open no more within {days} days")),
+        (life.sealing_ends, format!("keys seal no more within {days} days")),
+    ];
+    let words: Vec<String> =
+        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    words.join("; ")
 }
 
 /// That every backup of the catalogue is closed, and what is done about it.

@@ -226,6 +226,7 @@ fn list_keks(keks: &[KekView]) -> String {
             [
                 kek.id.to_string(),
                 kek.purpose.clone(),
+                kek.tenant.clone(),
                 or_dash(kek.pool.as_ref()),
                 or_dash(kek.epoch.as_ref()),
                 day(kek.until.as_ref()),
@@ -235,7 +236,7 @@ fn list_keks(keks: &[KekView]) -> String {
             ]
         })
         .collect();
-    table(["KEY-ENCRYPTION KEY", "PURPOSE", "POOL", "EPOCH", "UNTIL", "STATE", "KEYS", "HELD BY"], &rows)
+    table(["KEY-ENCRYPTION KEY", "PURPOSE", "TENANT", "POOL", "EPOCH", "UNTIL", "STATE", "KEYS", "HELD BY"], &rows)
 }
 
 impl Compromise {

@@ -31,6 +31,7 @@ mod role;
 mod run;
 mod shares;
 mod table;
+mod tenant;
 mod volume;
 
 use std::path::PathBuf;
@@ -100,6 +101,9 @@ enum Command {
     /// Look at tokens and the key authority, test and enrol tokens
     #[command(subcommand)]
     Hsm(hsm::Hsm),
+    /// Look at tenants, and make them
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
     /// Look at pools, make them, and change their policies
     #[command(subcommand)]
     Pool(pool::Pool),
@@ -188,6 +192,7 @@ impl Command {
             Self::Volume(command) => command.run(&global.home()?, output),
             Self::Library(command) => command.run(&global.home()?, output),
             Self::Hsm(command) => command.run(|| global.home(), output),
+            Self::Tenant(command) => command.run(&global.home()?, output),
             Self::Pool(command) => command.run(&global.home()?, output),
             Self::Custodian(command) => command.run(&global.home()?, output),
             Self::Role(command) => command.run(&global.home()?, output),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use sealtape_kms::client::{CALL_TIMEOUT, ControlClient};
-use sealtape_kms::protocol::{BarcodePattern, EpochRule, KeysReply, KeysRequest, PoolPolicy};
+use sealtape_kms::protocol::{BarcodePattern, EpochRule, KeysReply, KeysRequest, PoolPolicy, PoolView};
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
@@ -24,8 +24,11 @@ pub(super) enum Pool {
     },
     /// Make a pool; what is not said is as in the standard policy
     Create {
-        /// Its name
+        /// Its name, given once over all tenants
         pool: String,
+        /// Whose it is
+        #[arg(long, value_name = "TENANT", default_value = "default")]
+        tenant: String,
         #[command(flatten)]
         policy: Policy,
     },
@@ -133,12 +136,12 @@ impl Pool {
         match self {
             Self::List => output.value(&keyd.list_pools()?, |pools| list(pools)),
             Self::Show { pool } => output.value(&find(&keyd, pool)?, show),
-            Self::Create { pool, policy } => {
-                keyd.create_pool(policy.over(PoolPolicy::standard(&pool)))?;
+            Self::Create { pool, tenant, policy } => {
+                keyd.create_pool(policy.over(PoolPolicy::standard(&pool)), Some(&tenant))?;
                 output.value(&find(&keyd, pool)?, show)
             }
             Self::Set { pool, policy } => {
-                let policy = policy.over(find(&keyd, pool.clone())?);
+                let policy = policy.over(find(&keyd, pool.clone())?.policy);
                 keyd.keys(KeysRequest::SetPool { policy })?;
                 output.value(&find(&keyd, pool)?, show)
             }
@@ -146,9 +149,9 @@ impl Pool {
     }
 }
 
-fn find(keyd: &ControlClient, pool: String) -> Result<PoolPolicy, Failure> {
+pub(super) fn find(keyd: &ControlClient, pool: String) -> Result<PoolView, Failure> {
     match keyd.keys(KeysRequest::ShowPool { pool })? {
-        KeysReply::Pool(policy) => Ok(policy),
+        KeysReply::Pool(pool) => Ok(pool),
         _ => Err(Failure::new(
             Exit::Failed,
             "the key authority answered something else",
@@ -161,12 +164,13 @@ fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
 }
 
-fn list(pools: &[PoolPolicy]) -> String {
+fn list(pools: &[PoolView]) -> String {
     let rows: Vec<_> = pools
         .iter()
-        .map(|pool| {
+        .map(|PoolView { tenant, policy: pool }| {
             [
                 pool.name.clone(),
+                tenant.clone(),
                 Suite(pool.suite).to_string(),
                 Compression(pool.compression).to_string(),
                 yes(pool.key_on_medium),
@@ -177,16 +181,26 @@ fn list(pools: &[PoolPolicy]) -> String {
         })
         .collect();
     table(
-        ["POOL", "SUITE", "COMPRESSION", "KEY ON MEDIUM", "LABEL ON MEDIUM", "BARCODE ON MEDIUM", "AUTO LABEL"],
+        [
+            "POOL",
+            "TENANT",
+            "SUITE",
+            "COMPRESSION",
+            "KEY ON MEDIUM",
+            "LABEL ON MEDIUM",
+            "BARCODE ON MEDIUM",
+            "AUTO LABEL",
+        ],
         &rows,
     )
 }
 
-fn show(pool: &PoolPolicy) -> String {
+fn show(PoolView { tenant, policy: pool }: &PoolView) -> String {
     let days = |days: Option<u32>| days.map_or_else(|| "no limit".to_owned(), |days| format!("{days} days"));
     let longest = pool.life.longest_release;
     fields(&[
         ("pool", pool.name.clone()),
+        ("tenant", tenant.clone()),
         ("suite", Suite(pool.suite).to_string()),
         ("compression", Compression(pool.compression).to_string()),
         ("key on medium", yes(pool.key_on_medium)),

@@ -42,7 +42,11 @@ pub(super) enum Recovery {
     /// Show the recovery keys, how many data keys are wrapped to each, and the last drill
     List,
     /// Wrap the data keys that were made before the recovery key was installed
-    Backfill,
+    Backfill {
+        /// Whose
+        #[arg(long, value_name = "NAME", default_value = "default")]
+        tenant: String,
+    },
     /// Write a canary for a drill
     Canary {
         /// Where to
@@ -50,6 +54,9 @@ pub(super) enum Recovery {
         /// The recovery key [default: the one in use]
         #[arg(long, value_name = "ID")]
         key: Option<Uuid>,
+        /// The tenant whose recovery key in use is meant
+        #[arg(long, value_name = "NAME", default_value = "default", conflicts_with = "key")]
+        tenant: String,
     },
     /// Open a canary with shares, on a machine off the net, and write the signed report; or enter a report
     Drill(Drill),
@@ -125,8 +132,9 @@ impl Recovery {
                 )
             }
             Self::List => told(ask(RecoveryRequest::Keys)?.0, "", output),
-            Self::Backfill => {
-                let (mut reply, keyd) = ask(RecoveryRequest::Backfill { most: MAX_BACKFILL })?;
+            Self::Backfill { tenant } => {
+                let request = || RecoveryRequest::Backfill { tenant: Some(tenant.clone()), most: MAX_BACKFILL };
+                let (mut reply, keyd) = ask(request())?;
                 let mut all = 0;
                 while let RecoveryReply::Backfilled { wrapped, remaining, .. } = &reply {
                     all += u64::from(*wrapped);
@@ -134,11 +142,11 @@ impl Recovery {
                     if *remaining == 0 || *wrapped == 0 {
                         break;
                     }
-                    reply = keyd.recovery(RecoveryRequest::Backfill { most: MAX_BACKFILL })?;
+                    reply = keyd.recovery(request())?;
                 }
                 output.value(&serde_json::json!({ "wrapped": all }), |_| format!("{all} keys were wrapped"))
             }
-            Self::Canary { file, key } => match ask(RecoveryRequest::Canary { key })?.0 {
+            Self::Canary { file, key, tenant } => match ask(RecoveryRequest::Canary { key, tenant: Some(tenant) })?.0 {
                 RecoveryReply::Canary(canary) => {
                     write_new(&file, &to_json(&canary)?)?;
                     output.note(&format!("take {} to a machine off the net: sealtape recovery drill", file.display()));

@@ -30,7 +30,7 @@ pub(super) struct What {
     /// user:NAME or uid:NUMBER, group:NAME (groups of a directory too), or person:NAME
     #[arg(value_parser = principal)]
     principal: Principal,
-    /// Only for this tenant [default: all, or with --pool the one called default]
+    /// Only for this tenant [default: all, or with --pool the pool's]
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     /// Only for this pool
@@ -53,8 +53,11 @@ fn principal(text: &str) -> Result<Principal, String> {
 }
 
 impl What {
-    fn tenant(&self) -> Option<String> {
-        self.tenant.clone().or_else(|| self.pool.as_ref().map(|_| "default".to_owned()))
+    fn tenant(&self, keyd: &ControlClient) -> Result<Option<String>, Failure> {
+        match (&self.tenant, &self.pool) {
+            (None, Some(pool)) => Ok(Some(super::pool::find(keyd, pool.clone())?.tenant)),
+            (tenant, _) => Ok(tenant.clone()),
+        }
     }
 }
 
@@ -83,7 +86,7 @@ impl Role {
                 _ => Err(unexpected()),
             },
             Self::Grant(what) => {
-                let (tenant, pool) = (what.tenant(), what.pool);
+                let (tenant, pool) = (what.tenant(&keyd)?, what.pool);
                 change(
                     &keyd,
                     Operation::Grant { role: what.role, principal: what.principal, tenant, pool },
@@ -92,7 +95,7 @@ impl Role {
                 )
             }
             Self::Revoke(what) => {
-                let (tenant, pool) = (what.tenant(), what.pool);
+                let (tenant, pool) = (what.tenant(&keyd)?, what.pool);
                 change(
                     &keyd,
                     Operation::Revoke { role: what.role, principal: what.principal, tenant, pool },

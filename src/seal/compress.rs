@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use zeroize::Zeroize;
 
 use super::refusal::Refusal;
+use super::wipe::wipe;
 
 /// Compression number as it stands in a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +73,9 @@ const ZSTD_LEVEL: i32 = 1;
 struct Scratch {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     unzstd: Option<zstd::bulk::Decompressor<'static>>,
+    /// Positions in the text before, which it clears first. For texts of any length: what a record becomes shall not depend on those
+    /// that came before it.
+    lz4: Option<CompressTable>,
     buffer: Vec<u8>,
 }
 
@@ -81,7 +86,7 @@ impl Drop for Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { zstd: None, unzstd: None, buffer: Vec::new() }) };
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { zstd: None, unzstd: None, lz4: None, buffer: Vec::new() }) };
 }
 
 /// Compresses `buffer[start..]` in place if that makes it shorter and returns what was done. What stood behind the
@@ -99,8 +104,8 @@ pub(super) fn shrink(wanted: Compression, buffer: &mut Vec<u8>, start: usize) ->
         };
         let Some(length) = shrunk.filter(|&length| length < plain) else { return Compression::NONE };
         buffer[start..start + length].copy_from_slice(&scratch.buffer[..length]);
-        scratch.buffer[..length].zeroize();
-        buffer[start + length..].zeroize();
+        wipe(&mut scratch.buffer[..length]);
+        wipe(&mut buffer[start + length..]);
         buffer.truncate(start + length);
         wanted
     })
@@ -130,12 +135,11 @@ pub(super) fn expand(how: Compression, stored: &[u8], output: &mut [u8]) -> Resu
 }
 
 impl Scratch {
-    fn room(&mut self, length: usize) -> &mut [u8] {
+    fn room(&mut self, length: usize) {
         if self.buffer.len() < length {
             // Growing moves the content; nothing secret is in it between two records.
             self.buffer.resize(length, 0);
         }
-        &mut self.buffer[..length]
     }
 
     fn zstd(&mut self, plain: &[u8]) -> Option<usize> {
@@ -147,16 +151,18 @@ impl Scratch {
         let room = &mut self.buffer[..plain.len() - 1];
         let length = self.zstd.as_mut()?.compress_to_buffer(plain, room).ok();
         if length.is_none() {
-            room.zeroize();
+            wipe(room);
         }
         length
     }
 
     fn lz4(&mut self, plain: &[u8]) -> Option<usize> {
-        let room = self.room(lz4_flex::block::get_maximum_output_size(plain.len()));
-        let length = lz4_flex::block::compress_into(plain, room).ok();
+        self.room(get_maximum_output_size(plain.len()));
+        let room = &mut self.buffer[..get_maximum_output_size(plain.len())];
+        let table = self.lz4.get_or_insert_with(CompressTable::large);
+        let length = compress_into_with_table(plain, room, table).ok();
         if length.is_none_or(|length| length >= plain.len()) {
-            room.zeroize();
+            wipe(room);
         }
         length
     }

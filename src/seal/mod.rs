@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod sealer;
 pub mod stream;
 pub mod suite;
+pub mod wipe;
 
 pub use chain::{Chain, Link, RecordMark};
 pub use compress::Compression;

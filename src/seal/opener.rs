@@ -8,6 +8,7 @@ use super::envelope::{HEADER_LEN, Header, OVERHEAD, RecordKind, parse_record};
 use super::keys::{GenerationScope, SessionId};
 use super::refusal::Refusal;
 use super::suite::{RecordOpener, TAG_LEN};
+use super::wipe::wipe;
 
 /// A verified record: where its plaintext is, and its mark.
 #[derive(Debug)]
@@ -22,6 +23,14 @@ pub struct OpenedRecord {
 }
 
 impl OpenedRecord {
+    /// Wipes the plaintext where [`text`](Self::text) found it, and what it was expanded from.
+    pub fn wipe(&self, block: &mut [u8], expanded: &mut [u8]) {
+        wipe(block);
+        if self.expanded {
+            wipe(&mut expanded[..self.plain_len]);
+        }
+    }
+
     /// The plaintext, in one of the two buffers that [`open_in_place`] was given.
     pub fn text<'a>(&self, block: &'a [u8], expanded: &'a [u8]) -> &'a [u8] {
         match self.expanded {
@@ -62,7 +71,7 @@ pub fn open_record(
     output.clear();
     let opened = open_in_place(header, block, cipher, scope, output)?;
     match opened.expanded {
-        true => block[HEADER_LEN..][..header.stored_len as usize].zeroize(),
+        true => wipe(&mut block[HEADER_LEN..][..header.stored_len as usize]),
         false => output.extend_from_slice(opened.text(block, &[])),
     }
     Ok(OpenedRecord { expanded: true, ..opened })

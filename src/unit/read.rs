@@ -1,18 +1,25 @@
 //! Reading: every block is verified whole before a byte of it leaves.
 
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, ReadOutcome};
-use zeroize::Zeroize;
 
 use super::refusals;
 use super::sealed::SealedTape;
 use super::write::of_the_sealed_length;
-use crate::seal::opener::check_record;
-use crate::seal::{MAX_PLAIN, OVERHEAD, RecordMark, Refusal, open_record};
+use crate::seal::opener::{check_record, open_in_place};
+use crate::seal::wipe::wipe;
+use crate::seal::{MAX_PLAIN, OVERHEAD, OpenedRecord, RecordMark, Refusal};
 use crate::volume::Access;
 
-/// What stands at a place, once verified. The plaintext of a record is in the unit's `plain` buffer.
+/// What stands at a place, once verified.
 pub(super) enum Opened {
     Record(RecordMark),
+    Filemark,
+    EndOfData,
+}
+
+/// The same, with plaintext that stands in the unit's buffers, the block of so many bytes among them, and has to be wiped.
+enum Read {
+    Record(OpenedRecord, usize),
     Filemark,
     EndOfData,
 }
@@ -31,14 +38,14 @@ impl SealedTape {
         if !self.loaded.as_ref().is_some_and(|loaded| loaded.position_known) {
             return Err(self.position_unknown());
         }
-        match self.read_record()? {
-            Opened::Filemark => Ok(ReadOutcome::Filemark),
-            Opened::EndOfData => Ok(ReadOutcome::EndOfData),
-            Opened::Record(_) => {
-                let length = self.plain.len();
-                let wanted = length.min(buffer.len());
-                buffer[..wanted].copy_from_slice(&self.plain[..wanted]);
-                self.plain.zeroize();
+        match self.read_object()? {
+            Read::Filemark => Ok(ReadOutcome::Filemark),
+            Read::EndOfData => Ok(ReadOutcome::EndOfData),
+            Read::Record(opened, block) => {
+                let text = opened.text(&self.raw, &self.plain);
+                let (length, wanted) = (text.len(), text.len().min(buffer.len()));
+                buffer[..wanted].copy_from_slice(&text[..wanted]);
+                opened.wipe(&mut self.raw[..block], &mut self.plain);
                 Ok(ReadOutcome::Block { length })
             }
         }
@@ -69,8 +76,19 @@ impl SealedTape {
         Ok(())
     }
 
-    /// Reads the object at the present place. Its plaintext, if it is a record, is left in `self.plain`.
+    /// Reads and verifies the object at the present place, and forgets its plaintext.
     pub(super) fn read_record(&mut self) -> Result<Opened, DriveError> {
+        Ok(match self.read_object()? {
+            Read::Filemark => Opened::Filemark,
+            Read::EndOfData => Opened::EndOfData,
+            Read::Record(opened, block) => {
+                opened.wipe(&mut self.raw[..block], &mut self.plain);
+                Opened::Record(opened.mark)
+            }
+        })
+    }
+
+    fn read_object(&mut self) -> Result<Read, DriveError> {
         let limit = self.drive_limits()?.maximum.min((MAX_PLAIN + OVERHEAD) as u32) as usize;
         if self.raw.len() < limit {
             self.raw.resize(limit, 0);
@@ -84,13 +102,13 @@ impl SealedTape {
                 if let Some(state) = self.state_mut() {
                     state.pass_filemark();
                 }
-                Ok(Opened::Filemark)
+                Ok(Read::Filemark)
             }
             Ok(ReadOutcome::EndOfData | ReadOutcome::EndOfPartition) => {
                 if let Some(state) = self.state_mut() {
                     state.meet_end_of_data();
                 }
-                Ok(Opened::EndOfData)
+                Ok(Read::EndOfData)
             }
             Ok(ReadOutcome::Block { length }) => self.open_block(length),
             Err(error) => {
@@ -107,16 +125,18 @@ impl SealedTape {
         }
     }
 
-    fn open_block(&mut self, length: usize) -> Result<Opened, DriveError> {
+    fn open_block(&mut self, length: usize) -> Result<Read, DriveError> {
         match self.try_open_block(length) {
-            Ok(mark) => {
+            Ok(opened) => {
                 if let Some(state) = self.state_mut() {
-                    state.pass_record(mark);
+                    state.pass_record(opened.mark);
                 }
-                Ok(Opened::Record(mark))
+                Ok(Read::Record(opened, length))
             }
             Err(refusal) => {
-                self.plain.zeroize();
+                // What failed may stand there decrypted.
+                wipe(&mut self.raw);
+                wipe(&mut self.plain);
                 // Without its key nothing verifies: that says nothing of what stands there.
                 self.notice_end();
                 if let Some(reason) = self.loaded.as_ref().and_then(|loaded| loaded.ended.as_ref()) {
@@ -141,17 +161,14 @@ impl SealedTape {
         }
     }
 
-    fn try_open_block(&mut self, length: usize) -> Result<RecordMark, Refusal> {
+    fn try_open_block(&mut self, length: usize) -> Result<OpenedRecord, Refusal> {
         let block = self.raw.get_mut(..length).ok_or(Refusal::BadLengths)?;
         let state = self.loaded.as_ref().and_then(|loaded| loaded.state()).ok_or(Refusal::NoGeneration)?;
         let generation = state.generation().ok_or(Refusal::NoGeneration)?;
         let header = check_record(block, generation.scope(), false, state.chain())?;
         let cipher = self.ciphers.cipher(&generation.keys, header.session)?;
-        let opened = open_record(&header, block, &*cipher, generation.scope(), &mut self.plain);
-        // What stood in the raw buffer is plaintext now where nothing was compressed.
-        block.zeroize();
-        let mark = opened?.mark;
+        let opened = open_in_place(&header, block, &*cipher, generation.scope(), &mut self.plain)?;
         generation.check_catalogue(&header)?;
-        Ok(mark)
+        Ok(opened)
     }
 }

@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome, SpaceKind, SpaceStop, Warning};
 
-use zeroize::Zeroize;
-
 use super::read::Opened;
 use super::refusals;
 use super::sealed::{GENERATION_RECORD, SealedTape};
@@ -323,9 +321,7 @@ impl SealedTape {
                 if let Some(state) = self.state_mut() {
                     state.moved(record, None);
                 }
-                let opened = self.read_record()?;
-                self.plain.zeroize();
-                match opened {
+                match self.read_record()? {
                     Opened::Record(mark) => Some(mark),
                     Opened::Filemark | Opened::EndOfData => {
                         return Err(self.drive_failed(DriveError::new(

@@ -1,14 +1,16 @@
 //! What operators and auditors ask for.
 
+use std::sync::PoisonError;
+
 use rusqlite::params;
 use uuid::Uuid;
 
 use super::kek::KekPurpose;
-use super::{Authority, DEFAULT_TENANT, check_name};
-use crate::catalogue::{Actor, Change, Entry, PoolRow, VolumeRow, policy_digest};
+use super::{Authority, check_name};
+use crate::catalogue::{Actor, Change, Entry, PoolRow, TenantId, TenantRow, VolumeRow, policy_digest};
 use crate::custody::op;
-use crate::fault::bad_request;
-use crate::protocol::{PoolPolicy, Refusal, RefusalCode, VolumePage, VolumeQuery, VolumeState, VolumeView};
+use crate::fault::{bad_request, damaged};
+use crate::protocol::{PoolPolicy, PoolView, Refusal, RefusalCode, VolumePage, VolumeQuery, VolumeState, VolumeView};
 
 /// Volumes in one answer,
 const MOST_VOLUMES: u32 = 1000;
@@ -122,11 +124,46 @@ impl Authority {
         Ok(PoolRow::all(self.lock().sql())?.into_iter().map(|p| p.policy).collect())
     }
 
-    /// A new pool with a medium KEK of its own.
+    /// The pools, each with its tenant.
     ///
     /// # Errors
-    /// When the policy makes no sense, the name is taken, or the token fails.
+    /// When the catalogue cannot be read.
+    pub fn pools_with_tenants(&self) -> Result<Vec<PoolView>, Refusal> {
+        let catalogue = self.lock();
+        let (sql, log) = (catalogue.sql(), catalogue.log());
+        let tenants = TenantRow::all(sql, log)?;
+        let view = |pool: PoolRow| {
+            let tenant = tenants.iter().find(|tenant| tenant.id == pool.tenant);
+            let tenant = tenant.ok_or_else(|| damaged(format!("pool {} is of no tenant", pool.policy.name)))?;
+            Ok(PoolView { tenant: tenant.name.clone(), policy: pool.policy })
+        };
+        PoolRow::all(sql)?.into_iter().map(view).collect()
+    }
+
+    /// A pool with its tenant.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn pool_with_tenant(&self, pool: &str) -> Result<PoolView, Refusal> {
+        let catalogue = self.lock();
+        let row = PoolRow::named(catalogue.sql(), pool)?;
+        let tenant = TenantRow::find(catalogue.sql(), catalogue.log(), row.tenant)?.name;
+        Ok(PoolView { tenant, policy: row.policy })
+    }
+
+    /// A new pool of the first tenant, as [`Authority::create_pool_of`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn create_pool(&self, actor: Actor, policy: &PoolPolicy) -> Result<(), Refusal> {
+        self.create_pool_of(actor, None, policy)
+    }
+
+    /// A new pool of a tenant (none: the first one), with a medium KEK of its own.
+    ///
+    /// # Errors
+    /// When there is no such tenant, the policy makes no sense, the name is taken, or the token fails.
+    pub fn create_pool_of(&self, actor: Actor, tenant: Option<&str>, policy: &PoolPolicy) -> Result<(), Refusal> {
         self.refusals_logged(
             actor,
             op::POOL_CREATE,
@@ -134,14 +171,22 @@ impl Authority {
             || {
                 check_name("name of a pool", &policy.name, 64)?;
                 super::keys::check_policy(policy)?;
-                let taken = PoolRow::named(self.lock().sql(), &policy.name).is_ok();
-                if taken {
-                    return Err(bad_request(format!("pool {:?} exists", policy.name), "choose another name"));
-                }
-                let kek = self.make_kek(actor, KekPurpose::Medium, &format!("sealtape medium {}", policy.name))?;
+                let _one = self.founding.lock().unwrap_or_else(PoisonError::into_inner);
+                let tenant = {
+                    let catalogue = self.lock();
+                    let tenant = TenantRow::named(catalogue.sql(), catalogue.log(), tenant)?;
+                    if PoolRow::named(catalogue.sql(), &policy.name).is_ok() {
+                        let what = format!("pool {:?} exists", policy.name);
+                        let mend = "choose another name: names of pools are given once, over all tenants";
+                        return Err(bad_request(what, mend));
+                    }
+                    tenant.id
+                };
+                let label = format!("sealtape medium {}", policy.name);
+                let kek = self.make_kek(actor, KekPurpose::Medium, tenant, &label)?;
                 self.lock().change(|c| {
-                    kek.keep(c, actor)?;
-                    insert_pool(c, actor, policy, kek.id)
+                    kek.keep(c, actor, tenant)?;
+                    insert_pool(c, actor, tenant, policy, kek.id)
                 })
             },
         )
@@ -191,13 +236,19 @@ impl Authority {
     }
 }
 
-pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy, kek: Uuid) -> Result<(), Refusal> {
+pub(crate) fn insert_pool(
+    c: &mut Change<'_>,
+    actor: Actor,
+    tenant: TenantId,
+    policy: &PoolPolicy,
+    kek: Uuid,
+) -> Result<(), Refusal> {
     c.sql.execute(
         "INSERT INTO pools (tenant, name, suite, compression, key_on_medium, label_on_medium, barcode_on_medium, medium_kek, auto_label, life,
          recovery_on_medium)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
-            DEFAULT_TENANT,
+            tenant,
             policy.name,
             policy.suite,
             policy.compression,
@@ -211,7 +262,7 @@ pub(crate) fn insert_pool(c: &mut Change<'_>, actor: Actor, policy: &PoolPolicy,
         ],
     )?;
     let pool = c.sql.last_insert_rowid();
-    let entry = Entry::done(actor, op::POOL_CREATE).key(kek).digest(policy_digest(policy)?);
+    let entry = Entry::done(actor, op::POOL_CREATE).key(kek).tenant(tenant).digest(policy_digest(policy)?);
     let leaf = c.record(entry.reason(format!("pool {}", policy.name)))?;
     PoolRow::policy_entered(&c.sql, pool, leaf)?;
     super::keys::assign_first(c, actor, pool, policy, kek)

@@ -175,8 +175,8 @@ impl Authority {
             let pattern = pattern.map(ToString::to_string);
             c.sql.execute("UPDATE pools SET auto_label = ?2 WHERE id = ?1", params![row.id, pattern])?;
             let reason = format!("pool {pool}: {}", pattern.as_deref().unwrap_or("none"));
-            let entry = Entry::done(actor, op::POOL_AUTO_LABEL).digest(policy_digest(&policy)?).reason(reason);
-            let leaf = c.record(entry)?;
+            let entry = Entry::done(actor, op::POOL_AUTO_LABEL).tenant(row.tenant).digest(policy_digest(&policy)?);
+            let leaf = c.record(entry.reason(reason))?;
             PoolRow::policy_entered(&c.sql, row.id, leaf)
         })
     }

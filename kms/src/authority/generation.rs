@@ -80,6 +80,12 @@ pub(super) fn plan(
     let Terms { pool, created, seal_until, open_until, medium_kek } = terms;
     volume.check_partition(partition)?;
     super::exchange::check_ours(&c.sql, volume)?;
+    // A volume that was moved would be sealed under another tenant's keys.
+    volume.tenant_agrees(&c.sql, &|seq| c.log().proven_leaf(&c.sql, seq))?;
+    if volume.pool != pool.id {
+        let what = format!("{} went to another pool while its key was prepared", volume.words());
+        return Err(Refusal::new(RefusalCode::Busy, what, "try again"));
+    }
     let suite = suite.unwrap_or(pool.policy.suite);
     if !(1..=3).contains(&suite) {
         return Err(bad_request(format!("there is no suite {suite}"), "see the format's list of suites"));

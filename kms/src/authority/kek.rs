@@ -3,8 +3,8 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Authority, DEFAULT_TENANT, canary_aad, close_intent, open_intent};
-use crate::catalogue::{Actor, Change, Entry, kek_digest, name, to_db};
+use super::{Authority, canary_aad, close_intent, open_intent};
+use crate::catalogue::{Actor, Change, Entry, TenantId, kek_digest, name, to_db};
 use crate::custody::{Blob, Outcome, op};
 use crate::fault::internal;
 use crate::hex::Hex;
@@ -34,22 +34,30 @@ pub(crate) struct NewKek {
 
 impl Authority {
     /// Makes a KEK in the first token; as [`Authority::make_kek_in`].
-    pub(crate) fn make_kek(&self, actor: Actor, purpose: KekPurpose, label: &str) -> Result<NewKek, Refusal> {
-        self.make_kek_in(self.first_token(), actor, purpose, label)
+    pub(crate) fn make_kek(
+        &self,
+        actor: Actor,
+        purpose: KekPurpose,
+        tenant: impl Into<Option<TenantId>>,
+        label: &str,
+    ) -> Result<NewKek, Refusal> {
+        self.make_kek_in(self.first_token(), actor, purpose, tenant.into(), label)
     }
 
-    /// Makes a KEK with a canary in `token`, the intent entered before; [`NewKek::keep`] enters the outcome.
+    /// Makes a KEK with a canary in `token`, the intent entered before; [`NewKek::keep`] enters the outcome. Of a tenant that is not
+    /// in the catalogue yet the intent says nothing but the label.
     pub(crate) fn make_kek_in(
         &self,
         token: Uuid,
         actor: Actor,
         purpose: KekPurpose,
+        tenant: Option<TenantId>,
         label: &str,
     ) -> Result<NewKek, Refusal> {
         let (in_token, mechanism) = (self.token_by_id(token)?, self.mechanism_of(token)?);
         let id = Uuid::new_v4();
         let intent = self.lock().change(|c| {
-            let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Intent).key(id).tenant(DEFAULT_TENANT).reason(label);
+            let entry = of(tenant, Entry::new(actor, op::KEK_CREATE, Outcome::Intent)).key(id).reason(label);
             open_intent(c, entry, op::KEK_CREATE, id, None)
         })?;
         let made = kek_in_token(&in_token, id, label, mechanism).map_err(Refusal::from);
@@ -57,13 +65,20 @@ impl Authority {
             Ok((canary, canary_sha256)) => Ok(NewKek { id, token, purpose, mechanism, canary, canary_sha256, intent }),
             Err(refusal) => {
                 self.lock().change(|c| {
-                    let entry = Entry::new(actor, op::KEK_CREATE, Outcome::Failed).key(id).tenant(DEFAULT_TENANT);
+                    let entry = of(tenant, Entry::new(actor, op::KEK_CREATE, Outcome::Failed)).key(id);
                     c.record(entry.reason(&refusal.what))?;
                     close_intent(c, intent)
                 })?;
                 Err(refusal)
             }
         }
+    }
+}
+
+fn of(tenant: Option<TenantId>, entry: Entry) -> Entry {
+    match tenant {
+        Some(tenant) => entry.tenant(tenant),
+        None => entry,
     }
 }
 
@@ -81,8 +96,8 @@ fn kek_in_token(
 }
 
 impl NewKek {
-    /// Enters the outcome and the KEK.
-    pub(crate) fn keep(&self, change: &mut Change<'_>, actor: Actor) -> Result<(), Refusal> {
+    /// Enters the outcome and the KEK, as `tenant`'s.
+    pub(crate) fn keep(&self, change: &mut Change<'_>, actor: Actor, tenant: TenantId) -> Result<(), Refusal> {
         let canary = Blob { kek: self.id, sha256: Hex(Sha256::digest(&self.canary).into()) };
         let purpose = match self.purpose {
             KekPurpose::Catalogue => "catalogue",
@@ -92,14 +107,13 @@ impl NewKek {
         let epoch: i64 = match self.purpose {
             KekPurpose::Catalogue => change.sql.query_row(
                 "SELECT coalesce(max(epoch), 0) + 1 FROM keks WHERE purpose = 'catalogue' AND tenant = ?1",
-                [DEFAULT_TENANT],
+                [tenant],
                 |r| r.get(0),
             )?,
             KekPurpose::Medium => 1,
         };
-        let digest =
-            kek_digest(self.id, self.token, purpose, DEFAULT_TENANT, epoch, self.mechanism, &self.canary_sha256)?;
-        let entry = Entry::done(actor, op::KEK_CREATE).key(self.id).tenant(DEFAULT_TENANT);
+        let digest = kek_digest(self.id, self.token, purpose, tenant, epoch, self.mechanism, &self.canary_sha256)?;
+        let entry = Entry::done(actor, op::KEK_CREATE).key(self.id).tenant(tenant);
         let leaf = change.record(entry.digest(digest).blobs(vec![canary]))?;
         close_intent(change, self.intent)?;
         let written = change.sql.execute(
@@ -108,7 +122,7 @@ impl NewKek {
             rusqlite::params![
                 self.id.to_string(),
                 purpose,
-                DEFAULT_TENANT,
+                tenant,
                 name(self.mechanism)?,
                 self.canary,
                 self.canary_sha256,

@@ -38,7 +38,12 @@ fn ticket_hash(ticket: &Ticket) -> [u8; 32] {
     Sha256::digest(ticket.0.as_bytes()).into()
 }
 
-fn label_in_use(volume: &VolumeRow) -> Refusal {
+/// Labels are given once over all tenants; which volume of another tenant has one is not told.
+fn label_in_use(volume: &VolumeRow, pool: &PoolRow) -> Refusal {
+    if volume.tenant != pool.tenant {
+        let what = format!("label {:?} is in use", volume.label);
+        return Refusal::new(RefusalCode::LabelInUse, what, "choose another label");
+    }
     Refusal::new(
         RefusalCode::LabelInUse,
         format!("label {:?} is that of {}", volume.label, volume.words()),
@@ -75,8 +80,10 @@ impl Authority {
                 self.lock().change(|c| {
                     let pool = PoolRow::named(&c.sql, order.pool.as_deref().unwrap_or(DEFAULT_POOL))?;
                     pool.check_unit(&c.sql, &order.unit)?;
-                    if let Some(user) = VolumeRow::with_active_label(&c.sql, &order.label)?.filter(|_| !order.relabel) {
-                        return Err(label_in_use(&user));
+                    if let Some(user) = VolumeRow::with_active_label(&c.sql, &order.label)?
+                        && (!order.relabel || user.tenant != pool.tenant)
+                    {
+                        return Err(label_in_use(&user, &pool));
                     }
                     c.sql.execute("DELETE FROM tickets WHERE expires < ?1 AND volume IS NULL", [time::now()])?;
                     c.sql.execute(
@@ -96,7 +103,8 @@ impl Authority {
                     )?;
                     let reason =
                         format!("label {:?}, pool {}, relabel {}", order.label, pool.policy.name, order.relabel);
-                    c.record(Entry::done(actor, op::LABEL_AUTHORIZE).unit(&order.unit).reason(reason))
+                    let entry = Entry::done(actor, op::LABEL_AUTHORIZE).unit(&order.unit).tenant(pool.tenant);
+                    c.record(entry.reason(reason))
                 })?;
                 Ok(LabelTicket { ticket, expires })
             },
@@ -181,6 +189,9 @@ fn create(
     found: &Cartridge,
 ) -> Result<NewVolume, Refusal> {
     let row = ticket_row(&c.sql, ticket, unit)?;
+    let pool = PoolRow::find(&c.sql, row.pool)?;
+    pool.confirm(&c.sql, c.log())?;
+    pool.check_unit(&c.sql, unit)?;
     if row.expires < time::now() {
         let what = format!("the permission to label has expired at {}", row.expires);
         return Err(Refusal::new(RefusalCode::Ticket, what, "order the labelling again: sealtape volume label"));
@@ -203,12 +214,24 @@ fn create(
         ));
     }
     if let Some(user) = VolumeRow::with_active_label(&c.sql, &row.label)?.filter(|v| Some(v.id) != replaces) {
-        return Err(label_in_use(&user));
+        return Err(label_in_use(&user, &pool));
     }
     // A volume of another installation is unknown here; then there is nothing of ours to replace.
     let known = replaces.filter(|old| VolumeRow::find(&c.sql, *old).is_ok());
+    if let Some(old) = known {
+        let old = VolumeRow::find(&c.sql, old)?;
+        let in_use = matches!(old.state, VolumeState::Labelling | VolumeState::Active);
+        if in_use && old.tenant != pool.tenant {
+            return Err(Refusal::new(
+                RefusalCode::WouldReplace,
+                format!("the medium in unit {unit} holds volume {}, which another tenant uses", old.id),
+                "load another medium; this one can be labelled again once its volume is retired",
+            ));
+        }
+    }
     let volume = VolumeRow {
         id: Uuid::new_v4(),
+        tenant: pool.tenant,
         pool: row.pool,
         kind: VolumeKind::Tape,
         state: VolumeState::Labelling,
@@ -220,9 +243,7 @@ fn create(
         created: time::now(),
         written: None,
     };
-    let pool = PoolRow::find(&c.sql, row.pool)?;
-    pool.check_unit(&c.sql, unit)?;
-    volume.insert(&c.sql, pool.tenant)?;
+    volume.insert(&c.sql)?;
     c.sql.execute(
         "UPDATE tickets SET volume = ?2 WHERE sha256 = ?1",
         params![ticket_hash(ticket), volume.id.to_string()],

@@ -25,6 +25,7 @@ mod recovery;
 mod rotate;
 mod session;
 mod stream;
+mod tenants;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +34,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::catalogue::{Catalogue, Change, Entry, KekRow, LogSigner, log_signer, meta};
+use crate::catalogue::{Catalogue, Change, Entry, KekRow, LogSigner, TenantRow, log_signer, meta};
 use crate::custody::{Outcome, VerifierKey, op};
 use crate::fault::{damaged, internal};
 use crate::hex::{Hex, HexBytes};
@@ -89,6 +90,8 @@ pub struct Authority {
     /// Changed only with the catalogue locked, after the change is durable.
     rights: Mutex<Arc<Rights>>,
     life: keys::LifeState,
+    /// Held while a tenant or a pool is made.
+    founding: Mutex<()>,
     /// Exclusive while this value lives: two key authorities over one folder would both append.
     _lock: std::fs::File,
 }
@@ -113,6 +116,7 @@ impl Authority {
         let authority = Self::assemble(home, options, connection, lock)?;
         audit::custody_pub(home, &authority.log_keys())?;
         authority.close_interrupted()?;
+        TenantRow::adopt(&mut authority.lock())?;
         authority.adopt_policies()?;
         match authority.check_token() {
             Err(e) if may_be_away => tracing::error!("the token cannot be used yet: {e}"),
@@ -158,6 +162,7 @@ impl Authority {
             scrub: Mutex::default(),
             rights: Mutex::new(Arc::new(rights)),
             life: keys::LifeState::default(),
+            founding: Mutex::default(),
             _lock: lock,
         })
     }
@@ -264,15 +269,20 @@ impl Authority {
         Ok(())
     }
 
-    /// Unwraps the canary of the tenant's KEK: the only way to know that a token works.
+    /// Unwraps the canary of every tenant's KEK: the only way to know that a token works.
     fn check_token(&self) -> Result<(), Refusal> {
         self.adopt_first()?;
-        let kek = {
+        let keks = {
             let catalogue = self.lock();
-            KekRow::of_tenant(catalogue.sql(), DEFAULT_TENANT)?.confirmed(catalogue.sql(), catalogue.log())?
+            let (sql, log) = (catalogue.sql(), catalogue.log());
+            let newest = |tenant: TenantRow| KekRow::newest_of_tenant(sql, tenant.id)?.confirmed(sql, log);
+            TenantRow::all(sql, log)?.into_iter().map(newest).collect::<Result<Vec<_>, Refusal>>()?
         };
-        self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
-        self.check_canary(&kek)
+        for kek in &keks {
+            self.token_of_kek(kek.id)?.check_kek(kek.id, kek.mechanism)?;
+            self.check_canary(kek)?;
+        }
+        Ok(())
     }
 
     /// Unwraps the canary of a KEK: it has to be the one of its making.
@@ -379,9 +389,6 @@ impl Authority {
         self.anchor_at_stop()
     }
 }
-
-/// The tenant of everything, until there are several.
-pub(crate) const DEFAULT_TENANT: i64 = 1;
 
 /// Enters an intent and remembers it as open.
 fn open_intent(

@@ -13,8 +13,11 @@ use uuid::Uuid;
 
 use super::destruction::Owed;
 use super::kek::NewKek;
-use super::{Authority, DEFAULT_TENANT, KekPurpose, canary_aad, check_name, wrap_aad};
-use crate::catalogue::{Actor, Catalogue, Change, Entry, GenerationRow, KekRow, RotationRow, VolumeRow};
+use super::tenants::kek_label;
+use super::{Authority, KekPurpose, canary_aad, check_name, wrap_aad};
+use crate::catalogue::{
+    Actor, Catalogue, Change, Entry, GenerationRow, KekRow, RotationRow, TenantId, TenantRow, VolumeRow,
+};
 use crate::custody::{Blob, Outcome, op};
 use crate::fault::internal;
 use crate::hex::{Hex, HexBytes};
@@ -97,25 +100,39 @@ fn items(batch: &[(GenerationRow, WrapWith)]) -> Vec<WrappedItem> {
 }
 
 impl Authority {
-    /// Replaces the catalogue's KEK, or goes on with a rotation that was stopped or held. [`Authority::work`] does the work.
+    /// Replaces the KEK of the first tenant, as [`Authority::rotate_of`].
     ///
     /// # Errors
-    /// When the token or the log fails.
+    /// As there.
     pub fn rotate(&self, actor: Actor, reason: &str) -> Result<RotationView, Refusal> {
+        self.rotate_of(actor, None, reason)
+    }
+
+    /// Replaces the catalogue KEK of a tenant (none: the first one), or goes on with a rotation of it that was stopped or held.
+    /// [`Authority::work`] does the work.
+    ///
+    /// # Errors
+    /// When there is no such tenant, or the token or the log fails.
+    pub fn rotate_of(&self, actor: Actor, tenant: Option<&str>, reason: &str) -> Result<RotationView, Refusal> {
         self.refusals_logged(
             actor,
             op::KEK_ROTATE,
             |e| e,
             || {
                 check_name("reason", reason, 500)?;
-                let unfinished = RotationRow::unfinished(self.lock().sql(), DEFAULT_TENANT)?;
+                let (owner, unfinished) = {
+                    let catalogue = self.lock();
+                    let owner = TenantRow::named(catalogue.sql(), catalogue.log(), tenant)?;
+                    let unfinished = RotationRow::unfinished(catalogue.sql(), owner.id)?;
+                    (owner, unfinished)
+                };
                 if let Some(row) = unfinished {
                     self.resume(actor, row.id, reason)?;
                 } else {
-                    let kek = self.make_kek(actor, KekPurpose::Catalogue, "sealtape catalogue default")?;
-                    self.lock().change(|c| begin(c, actor, &kek, reason))?;
+                    let kek = self.make_kek(actor, KekPurpose::Catalogue, owner.id, &kek_label(&owner))?;
+                    self.lock().change(|c| begin(c, actor, owner.id, &kek, reason))?;
                 }
-                self.rotation()?.ok_or_else(|| internal("a rotation that was begun is not there"))
+                self.rotation_of(tenant)?.ok_or_else(|| internal("a rotation that was begun is not there"))
             },
         )
     }
@@ -137,11 +154,19 @@ impl Authority {
         Ok(())
     }
 
-    /// Stops a rotation where it is; [`Authority::rotate`] goes on with it.
+    /// Stops the rotation of the first tenant, as [`Authority::stop_rotation_of`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stop_rotation(&self, actor: Actor, reason: &str) -> Result<(), Refusal> {
+        self.stop_rotation_of(actor, None, reason)
+    }
+
+    /// Stops a tenant's rotation where it is; [`Authority::rotate_of`] goes on with it.
     ///
     /// # Errors
     /// When there is none under way, or it belongs to a destruction.
-    pub fn stop_rotation(&self, actor: Actor, reason: &str) -> Result<(), Refusal> {
+    pub fn stop_rotation_of(&self, actor: Actor, tenant: Option<&str>, reason: &str) -> Result<(), Refusal> {
         self.refusals_logged(
             actor,
             op::KEK_ROTATE,
@@ -149,7 +174,8 @@ impl Authority {
             || {
                 check_name("reason", reason, 500)?;
                 self.lock().change(|c| {
-                    let row = RotationRow::unfinished(&c.sql, DEFAULT_TENANT)?;
+                    let owner = TenantRow::named(&c.sql, c.log(), tenant)?;
+                    let row = RotationRow::unfinished(&c.sql, owner.id)?;
                     let none = || {
                         let what = "no rotation of the catalogue's key-encryption key is under way";
                         Refusal::new(RefusalCode::BadRequest, what, "see: sealtape key rotate --status")
@@ -170,22 +196,39 @@ impl Authority {
         )
     }
 
-    /// How far the last rotation is.
+    /// How far the last rotation of the first tenant is.
     ///
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn rotation(&self) -> Result<Option<RotationView>, Refusal> {
+        self.rotation_of(None)
+    }
+
+    /// How far the last rotation of a tenant is.
+    ///
+    /// # Errors
+    /// When there is no such tenant, or the catalogue cannot be read.
+    pub fn rotation_of(&self, tenant: Option<&str>) -> Result<Option<RotationView>, Refusal> {
+        let last = {
+            let catalogue = self.lock();
+            let owner = TenantRow::named(catalogue.sql(), catalogue.log(), tenant)?;
+            RotationRow::last(catalogue.sql(), owner.id)?
+        };
+        last.map(|row| self.rotation_view(row)).transpose()
+    }
+
+    pub(super) fn rotation_view(&self, row: RotationRow) -> Result<RotationView, Refusal> {
         let trouble = self.work.trouble().clone();
         let catalogue = self.lock();
         let sql = catalogue.sql();
-        let Some(row) = RotationRow::last(sql, DEFAULT_TENANT)? else { return Ok(None) };
         let counts = row.counts(sql)?;
         let damaged = row.faults(sql)?.into_iter().map(|(key, what)| {
             let label = VolumeRow::find(sql, key.at.volume)?.label;
             Ok(DamagedKey { at: key.at, label, what })
         });
-        Ok(Some(RotationView {
+        Ok(RotationView {
             rotation: row.id,
+            tenant: TenantRow::find(sql, catalogue.log(), row.tenant)?.name,
             old_kek: row.old_kek,
             new_kek: row.new_kek,
             state: row.state,
@@ -197,7 +240,7 @@ impl Authority {
             started: row.started,
             trouble: trouble.filter(|_| row.ended.is_none()),
             ended: row.ended,
-        }))
+        })
     }
 
     /// Does a piece of what is to be done in the background; false when there is nothing, or another thread does it.
@@ -223,19 +266,20 @@ impl Authority {
         self.work.trouble().clone()
     }
 
+    /// A piece of the first rotation that can go on: one that cannot, holds up no other tenant's.
     fn rotation_step(&self) -> Result<bool, Refusal> {
-        let row = {
-            let catalogue = self.lock();
-            let row = RotationRow::unfinished(catalogue.sql(), DEFAULT_TENANT)?;
-            let Some(row) = row else { return Ok(false) };
-            row.confirmed(catalogue.sql(), catalogue.log())?;
-            row
-        };
-        match row.state {
-            RotationState::Rewrapping => self.rewrap_batch(&row),
-            RotationState::Verifying => self.verify_batch(&row),
-            RotationState::Held | RotationState::Stopped | RotationState::Done => Ok(false),
-        }
+        let rows = RotationRow::all_unfinished(self.lock().sql())?;
+        first_that_goes_on(rows, |row| {
+            {
+                let catalogue = self.lock();
+                row.confirmed(catalogue.sql(), catalogue.log())?;
+            }
+            match row.state {
+                RotationState::Rewrapping => self.rewrap_batch(&row),
+                RotationState::Verifying => self.verify_batch(&row),
+                RotationState::Held | RotationState::Stopped | RotationState::Done => Ok(false),
+            }
+        })
     }
 
     fn rewrap_batch(&self, rotation: &RotationRow) -> Result<bool, Refusal> {
@@ -406,13 +450,34 @@ impl Authority {
     }
 }
 
+/// Tries each until one went on; a failure is told if none did.
+pub(super) fn first_that_goes_on<T>(rows: Vec<T>, step: impl Fn(T) -> Result<bool, Refusal>) -> Result<bool, Refusal> {
+    let mut failed = None;
+    for row in rows {
+        match step(row) {
+            Ok(false) => {}
+            Ok(true) => return Ok(true),
+            Err(refusal) => {
+                failed.get_or_insert(refusal);
+            }
+        }
+    }
+    failed.map_or(Ok(false), Err)
+}
+
 /// Enters the intent, the new KEK and the rotation.
-pub(super) fn begin(c: &mut Change<'_>, actor: Actor, kek: &NewKek, reason: &str) -> Result<RotationRow, Refusal> {
-    let old = KekRow::newest_of_tenant(&c.sql, DEFAULT_TENANT)?;
-    kek.keep(c, actor)?;
+pub(super) fn begin(
+    c: &mut Change<'_>,
+    actor: Actor,
+    tenant: TenantId,
+    kek: &NewKek,
+    reason: &str,
+) -> Result<RotationRow, Refusal> {
+    let old = KekRow::newest_of_tenant(&c.sql, tenant)?;
+    kek.keep(c, actor, tenant)?;
     let mut row = RotationRow {
         id: Uuid::new_v4(),
-        tenant: DEFAULT_TENANT,
+        tenant,
         old_kek: old.id,
         new_kek: kek.id,
         state: RotationState::Rewrapping,

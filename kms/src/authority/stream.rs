@@ -61,6 +61,7 @@ impl Authority {
                     let pool = &terms.pool;
                     let volume = VolumeRow {
                         id: Uuid::new_v4(),
+                        tenant: pool.tenant,
                         pool: pool.id,
                         kind: VolumeKind::Stream,
                         state: VolumeState::Labelling,
@@ -72,7 +73,7 @@ impl Authority {
                         created: time::now(),
                         written: None,
                     };
-                    volume.insert(&c.sql, pool.tenant)?;
+                    volume.insert(&c.sql)?;
                     c.record(Entry::done(actor, op::VOLUME_CREATE).volume(volume.id).reason("stream"))?;
                     plan(c, actor, None, &volume, terms, 0, None)
                 })?;

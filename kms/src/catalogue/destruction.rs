@@ -73,6 +73,13 @@ impl RotationRow {
         sql.query_row(&query, [tenant], raw_rotation).optional()?.map(Self::from_raw).transpose()
     }
 
+    /// The rotations that have not come to their end, of all tenants, the oldest first.
+    pub(crate) fn all_unfinished(sql: &Connection) -> Result<Vec<Self>, Refusal> {
+        let mut query = sql.prepare_cached(&format!("{ROTATION} WHERE state <> 'done' ORDER BY leaf"))?;
+        let rows: Vec<_> = query.query_map([], raw_rotation)?.collect::<Result<_, _>>()?;
+        rows.into_iter().map(Self::from_raw).collect()
+    }
+
     /// The last rotation of a tenant, finished or not.
     pub(crate) fn last(sql: &Connection, tenant: i64) -> Result<Option<Self>, Refusal> {
         let query = format!("{ROTATION} WHERE tenant = ?1 ORDER BY leaf DESC LIMIT 1");

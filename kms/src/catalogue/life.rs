@@ -5,9 +5,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::belonging::is_of;
 use super::convert::{from_db, to_db, uuid};
 use super::log::LogState;
 use super::rows::{KekRow, PoolRow};
+use super::states::Read;
 use crate::custody::{Leaf, Outcome, canonical_digest, op};
 use crate::fault::{damaged, internal};
 use crate::hex::Hex;
@@ -151,19 +153,42 @@ impl MediumKekRow {
 }
 
 impl PoolRow {
-    /// Checks that the policy is the one that was entered last.
+    /// Checks that policy and tenant are those that were entered last.
     pub(crate) fn confirm(&self, sql: &Connection, log: &LogState) -> Result<(), Refusal> {
+        self.agrees(sql, &|seq| log.proven_leaf(sql, seq))
+    }
+
+    pub(super) fn agrees(&self, sql: &Connection, read: Read<'_>) -> Result<(), Refusal> {
         let name = &self.policy.name;
         let leaf =
             self.policy_leaf.ok_or_else(|| damaged(format!("no custody entry has the policy of pool {name}")))?;
-        let entry = log.proven_leaf(sql, leaf)?;
+        let entry = read(leaf)?;
         let of_a_policy = [op::POOL_CREATE, op::POOL_SET, op::POOL_AUTO_LABEL].contains(&entry.op.as_str());
-        if of_a_policy && entry.outcome == Outcome::Done && entry.digest == Some(Hex(policy_digest(&self.policy)?)) {
+        let entered = of_a_policy && entry.outcome == Outcome::Done;
+        if !entered || entry.digest != Some(Hex(policy_digest(&self.policy)?)) {
+            return Err(damaged(format!(
+                "the policy of pool {name} is not the one that custody entry {leaf} names: the catalogue was changed"
+            )));
+        }
+        if is_of(sql, &entry, self.tenant)? {
             return Ok(());
         }
         Err(damaged(format!(
-            "the policy of pool {name} is not the one that custody entry {leaf} names: the catalogue was changed"
+            "pool {name} stands under another tenant than custody entry {leaf} says: the catalogue was changed"
         )))
+    }
+
+    /// Whether it is from before policies were entered: then no entry has any of its own.
+    pub(crate) fn is_from_before(&self, sql: &Connection) -> Result<bool, Refusal> {
+        if self.policy_leaf.is_some() {
+            return Ok(false);
+        }
+        let mut query = sql.prepare_cached(
+            "SELECT 1 FROM custody_leaves WHERE op IN ('pool.create', 'pool.set', 'pool.auto_label')
+             AND json_extract(leaf, '$.digest') IS NOT NULL AND (json_extract(leaf, '$.reason') = ?1
+                 OR substr(json_extract(leaf, '$.reason'), 1, length(?1) + 2) = ?1 || ': ')",
+        )?;
+        Ok(!query.exists([format!("pool {}", self.policy.name)])?)
     }
 
     /// Says which entry has the policy as it is now.

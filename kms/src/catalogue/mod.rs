@@ -1,6 +1,7 @@
 //! The catalogue: SQLite in WAL mode with `synchronous=FULL`. Every change of what exists is one transaction together with its
 //! custody entry; a transaction without one is refused. Only the progress of sessions (synchronisation points) is kept without.
 
+mod belonging;
 mod convert;
 mod copies;
 mod destruction;
@@ -22,6 +23,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use sha2::Sha256;
 use uuid::Uuid;
 
+pub(crate) use belonging::{DEFAULT_TENANT, TenantRow, is_of};
 pub(crate) use convert::{from_db, name, named, to_db, uuid};
 pub(crate) use copies::Copy;
 pub(crate) use destruction::RotationRow;
@@ -32,7 +34,7 @@ pub(crate) use rows::{GenerationRow, KekRow, PoolRow, VolumeRow, kek_digest};
 pub(crate) use schema::check_database;
 pub(crate) use scrub::Scrub;
 pub(crate) use search::{checkpoint_line, full_lines, search, search_back, time_range};
-pub(crate) use tenants::{TenantId, insert_tenant};
+pub(crate) use tenants::TenantId;
 
 use crate::custody::tree::Hash;
 use crate::custody::{Approval, Blob, Checkpoint, KeyChange, Leaf, MAX_LEAF, Outcome, op};
@@ -259,6 +261,7 @@ impl Catalogue {
         if schema::is_small(&connection)? {
             everything()?;
         }
+        scrub::check_owners(&connection, &|seq| log.proven_leaf(&connection, seq))?;
         Ok(Self { connection, log, actor_key: ActorKey(actor_key.0) })
     }
 

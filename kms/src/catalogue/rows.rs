@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::convert::{blob16, blob32, from_db, name, named, to_db, uuid};
 use super::log::LogState;
+use super::tenants::TenantId;
 use crate::custody::{Blob, Leaf, Outcome, canonical, op};
 use crate::fault::{bad_request, damaged};
 use crate::hex::Hex;
@@ -25,6 +26,7 @@ use crate::protocol::{
 #[derive(Debug, Clone)]
 pub(crate) struct VolumeRow {
     pub(crate) id: Uuid,
+    pub(crate) tenant: TenantId,
     pub(crate) pool: i64,
     pub(crate) kind: VolumeKind,
     pub(crate) state: VolumeState,
@@ -38,30 +40,31 @@ pub(crate) struct VolumeRow {
 }
 
 const VOLUME: &str =
-    "SELECT id, pool, kind, state, label, barcode, partitions, owner, replaces, created, cartridge_serial, written
-    FROM volumes";
+    "SELECT id, pool, kind, state, label, barcode, partitions, owner, replaces, created, cartridge_serial, written,
+    tenant FROM volumes";
 
 type RawVolume = (
     (String, i64, String, String, String),
     (Option<String>, u8, Option<u32>, Option<String>, String),
-    (Option<String>, Option<String>),
+    (Option<String>, Option<String>, TenantId),
 );
 
 fn raw_volume(r: &Row<'_>) -> rusqlite::Result<RawVolume> {
     Ok((
         (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?),
         (r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?, r.get(9)?),
-        (r.get(10)?, r.get(11)?),
+        (r.get(10)?, r.get(11)?, r.get(12)?),
     ))
 }
 
 impl VolumeRow {
     fn from_raw(raw: RawVolume) -> Result<Self, Refusal> {
-        let ((id, pool, kind, state, label), (barcode, partitions, owner, replaces, created), (serial, written)) = raw;
+        let ((id, pool, kind, state, label), (barcode, partitions, owner, replaces, created), last) = raw;
+        let (serial, written, tenant) = last;
         let replaces = replaces.as_deref().map(uuid).transpose()?;
         let (id, kind, state) = (uuid(&id)?, named(kind)?, named(state)?);
         let cartridge = Cartridge { barcode, serial };
-        Ok(Self { id, pool, kind, state, label, cartridge, partitions, owner, replaces, created, written })
+        Ok(Self { id, tenant, pool, kind, state, label, cartridge, partitions, owner, replaces, created, written })
     }
 
     pub(crate) fn find(sql: &Connection, id: Uuid) -> Result<Self, Refusal> {
@@ -102,13 +105,13 @@ impl VolumeRow {
         raws.into_iter().map(Self::from_raw).collect()
     }
 
-    pub(crate) fn insert(&self, sql: &Connection, tenant: i64) -> Result<(), Refusal> {
+    pub(crate) fn insert(&self, sql: &Connection) -> Result<(), Refusal> {
         sql.execute(
             "INSERT INTO volumes (id, tenant, pool, kind, state, label, barcode, partitions, owner, replaces, created,
              cartridge_serial) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             params![
                 self.id.to_string(),
-                tenant,
+                self.tenant,
                 self.pool,
                 name(self.kind)?,
                 name(self.state)?,
@@ -358,7 +361,9 @@ impl GenerationRow {
     /// How the wrapped key is opened, after the custody entry that created it has confirmed every part of it: the blob's hash,
     /// its KEK, and the place it belongs to.
     pub(crate) fn confirmed(&self, sql: &Connection, log: &LogState) -> Result<WrapWith, Refusal> {
-        self.agrees_with(&log.proven_leaf(sql, self.named_by())?)?;
+        let leaf = log.proven_leaf(sql, self.named_by())?;
+        self.agrees_with(&leaf)?;
+        self.tenant_agrees(sql, &leaf)?;
         let kek = KekRow::find(sql, self.kek)?.confirmed(sql, log)?;
         Ok(WrapWith { kek: kek.id, mechanism: kek.mechanism, aad: crate::authority::wrap_aad(self.at) })
     }

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/8-tokens.sql"),
     include_str!("migrations/9-destruction.sql"),
     include_str!("migrations/10-states.sql"),
+    include_str!("migrations/11-tenants.sql"),
 ];
 
 /// Sets the connection up, brings the tables to this version, and checks a small catalogue's integrity.

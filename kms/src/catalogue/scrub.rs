@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
+use super::belonging::TenantRow;
 use super::convert::{from_db, to_db};
 use super::log::{LogSigner, leaf_text, open_checkpoint, stored_size, take_stored};
-use super::rows::{GenerationRow, KekRow, VolumeRow};
+use super::rows::{GenerationRow, KekRow, PoolRow, VolumeRow};
+use super::states::Read;
 use crate::custody::tree::{RightEdge, leaf_hash};
 use crate::custody::{Checkpoint, Leaf, op};
 use crate::fault::damaged;
@@ -83,6 +85,7 @@ impl Scrub {
                 }
             }
             Phase::Keks => {
+                check_owners(sql, &|seq| stored_leaf(sql, seq))?;
                 for kek in KekRow::all(sql)? {
                     kek.agrees_with(&stored_leaf(sql, kek.created_leaf)?)?;
                     kek.state_agrees(sql, &|seq| stored_leaf(sql, seq))?;
@@ -93,12 +96,16 @@ impl Scrub {
                 let rows = GenerationRow::page(sql, self.generation.as_ref(), count)?;
                 for row in &rows {
                     if !row.is_wiped() {
-                        row.agrees_with(&stored_leaf(sql, row.named_by())?)?;
+                        let leaf = stored_leaf(sql, row.named_by())?;
+                        row.agrees_with(&leaf)?;
+                        row.tenant_agrees(sql, &leaf)?;
                     }
                     row.state_agrees(sql, &|seq| stored_leaf(sql, seq))?;
                     // With the first of its generations; a volume without any has nothing to give.
                     if row.at.partition == 0 && row.at.generation == 1 {
-                        VolumeRow::find(sql, row.at.volume)?.state_agrees(sql, &|seq| stored_leaf(sql, seq))?;
+                        let volume = VolumeRow::find(sql, row.at.volume)?;
+                        volume.state_agrees(sql, &|seq| stored_leaf(sql, seq))?;
+                        volume.tenant_agrees(sql, &|seq| stored_leaf(sql, seq))?;
                     }
                 }
                 match rows.last() {
@@ -149,7 +156,8 @@ impl Scrub {
         if (seq == 0 && !opens) || (opens && !known) {
             return Err(damaged(format!("leaf {seq} of the custody log does not open it, or opens another one")));
         }
-        if let Some(change) = leaf.key_change() {
+        // A change from before a restore was one of the log as it was called then.
+        if let Some(change) = leaf.key_change().filter(|change| change.is_of(self.signer.key.name())) {
             let old = self.signer.keys().nth(self.key);
             let new = old.and_then(|old| change.follow(old).ok());
             self.key += 1;
@@ -200,6 +208,17 @@ impl Scrub {
         }
         Ok(())
     }
+}
+
+/// Checks tenants and pools against their entries. There are few of them, so every start does.
+pub(super) fn check_owners(sql: &Connection, read: Read<'_>) -> Result<(), Refusal> {
+    TenantRow::check_all(sql, read)?;
+    for pool in PoolRow::all(sql)? {
+        if !pool.is_from_before(sql)? {
+            pool.agrees(sql, read)?;
+        }
+    }
+    Ok(())
 }
 
 fn stored_leaf(sql: &Connection, seq: u64) -> Result<Leaf, Refusal> {

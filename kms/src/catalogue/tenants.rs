@@ -30,20 +30,12 @@ pub(crate) struct TenantTree {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TenantTrees(BTreeMap<TenantId, Arc<TenantTree>>);
 
-/// Enters a tenant; its opaque id stands for it in the log.
-pub(crate) fn insert_tenant(sql: &Connection, id: Option<TenantId>, name: &str) -> Result<Uuid, Refusal> {
-    let uuid = Uuid::new_v4();
-    let insert = "INSERT INTO tenants (id, name, uuid) VALUES (?1, ?2, ?3)";
-    sql.execute(insert, params![id, name, uuid.to_string()])?;
-    Ok(uuid)
-}
-
 impl TenantTrees {
     /// The trees from their last roots in the main log and the leaves since. `leaf` gives proven leaves of the main log.
     pub(super) fn load(sql: &Connection, leaf: impl Fn(u64) -> Result<Leaf, Refusal>) -> Result<Self, Refusal> {
         let mut trees = BTreeMap::new();
         let mut tenants = sql.prepare(
-            "SELECT id, uuid, size, edge, leaf FROM tenants LEFT JOIN tenant_trees ON tenant = id WHERE uuid IS NOT NULL",
+            "SELECT id, uuid, size, edge, tree.leaf FROM tenants LEFT JOIN tenant_trees tree ON tenant = id WHERE uuid IS NOT NULL",
         )?;
         let mut rows = tenants.query([])?;
         while let Some(row) = rows.next()? {

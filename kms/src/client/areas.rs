@@ -4,7 +4,7 @@ use super::{ClientError, ControlClient};
 use crate::protocol::{
     AuditReply, AuditRequest, BackupReply, BackupRequest, ControlReply, ControlRequest, DestructionReply,
     DestructionRequest, DualReply, DualRequest, ExchangeReply, ExchangeRequest, HsmReply, HsmRequest, KeysReply,
-    KeysRequest, RecoveryReply, RecoveryRequest,
+    KeysRequest, RecoveryReply, RecoveryRequest, TenantReply, TenantRequest,
 };
 use crate::secret::DataKey;
 
@@ -16,6 +16,17 @@ impl ControlClient {
     pub fn hsm(&self, request: HsmRequest) -> Result<HsmReply, ClientError> {
         match self.call(&ControlRequest::Hsm { request })? {
             ControlReply::Hsm(reply) => Ok(reply),
+            _ => Err(self.channel.unexpected("reply")),
+        }
+    }
+
+    /// Tenants.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn tenants(&self, request: TenantRequest) -> Result<TenantReply, ClientError> {
+        match self.call(&ControlRequest::Tenants { request })? {
+            ControlReply::Tenants(reply) => Ok(reply),
             _ => Err(self.channel.unexpected("reply")),
         }
     }

@@ -21,7 +21,7 @@ use crate::hex::Hex;
 use crate::protocol::{
     AuditReply, AuditRequest, Cartridge, CheckpointView, ControlReply, ControlRequest, DataPathReply, DataPathRequest,
     Ended, EntryFilter, ExportOrder, ExportScope, GenerationRef, LabelOrder, LabelTicket, Loaded, NewGeneration,
-    NewVolume, PoolPolicy, Refusal, Rights, SessionStart, Status, SyncPoint, Ticket, VolumePage, VolumeQuery,
+    NewVolume, PoolPolicy, PoolView, Refusal, Rights, SessionStart, Status, SyncPoint, Ticket, VolumePage, VolumeQuery,
     VolumeState, VolumeSummary, VolumeView,
 };
 use crate::secret::DataKey;
@@ -496,19 +496,19 @@ impl ControlClient {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn list_pools(&self) -> Result<Vec<PoolPolicy>, ClientError> {
+    pub fn list_pools(&self) -> Result<Vec<PoolView>, ClientError> {
         match self.call(&ControlRequest::ListPools)? {
             ControlReply::Pools(pools) => Ok(pools),
             _ => Err(self.channel.unexpected("reply")),
         }
     }
 
-    /// Makes a pool, with a medium KEK of its own.
+    /// Makes a pool of a tenant (none: the one called default), with a medium KEK of its own.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn create_pool(&self, policy: PoolPolicy) -> Result<(), ClientError> {
-        self.done(&ControlRequest::CreatePool { policy })
+    pub fn create_pool(&self, policy: PoolPolicy, tenant: Option<&str>) -> Result<(), ClientError> {
+        self.done(&ControlRequest::CreatePool { policy, tenant: tenant.map(str::to_owned) })
     }
 
     /// Says which pools a unit may use; none lifts the restriction.

@@ -14,6 +14,7 @@ use super::hsm::{HsmReply, HsmRequest};
 use super::keys::{KeyLifeSummary, KeysReply, KeysRequest};
 use super::recovery::{RecoveryReply, RecoveryRequest};
 use super::refusal::Refusal;
+use super::tenants::{PoolView, TenantReply, TenantRequest};
 use super::types::{CheckpointView, PoolPolicy, VolumePage, VolumeQuery, VolumeState, VolumeView};
 use crate::cartridge::Cartridge;
 use crate::hex::Hex;
@@ -55,6 +56,14 @@ pub enum ControlRequest {
     CreatePool {
         /// Its policy.
         policy: PoolPolicy,
+        /// Its tenant; none for the one called default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
+    },
+    /// Tenants.
+    Tenants {
+        /// What is asked.
+        request: TenantRequest,
     },
     /// Which pools a unit may load and label; an empty list lifts the restriction.
     RestrictUnit {
@@ -190,7 +199,9 @@ pub enum ControlReply {
     /// To `ShowVolume`.
     Volume(VolumeView),
     /// To `ListPools`.
-    Pools(Vec<PoolPolicy>),
+    Pools(Vec<PoolView>),
+    /// To `Tenants`.
+    Tenants(TenantReply),
     /// Lines of an export, each ended by a newline.
     ExportPart(String),
     /// The end of an export.

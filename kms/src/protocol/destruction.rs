@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::dual::Operation;
+use super::tenants::first;
 use super::types::{GenerationRef, KeyState};
 use crate::hex::{Hex, HexBytes};
 
@@ -14,16 +15,26 @@ pub enum DestructionRequest {
     /// Replaces the catalogue's key-encryption key, or takes a rotation up again that was stopped or held. The work is done by the
     /// key authority itself, whoever listens.
     Rotate {
+        /// Whose; none for the tenant called default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
         /// Why; kept in the custody log.
         reason: String,
     },
     /// Stops the rotation where it is.
     StopRotation {
+        /// Whose; none for the tenant called default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
         /// Why; kept in the custody log.
         reason: String,
     },
     /// How far the last rotation is.
-    ShowRotation,
+    ShowRotation {
+        /// Whose; none for the tenant called default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
+    },
     /// What a destruction would reach and what it would not; nothing is asked for.
     Plan {
         /// What is to be destroyed.
@@ -292,6 +303,9 @@ pub enum RotationState {
 pub struct RotationView {
     /// The rotation.
     pub rotation: Uuid,
+    /// Whose.
+    #[serde(default = "first")]
+    pub tenant: String,
     /// The key-encryption key that is replaced.
     pub old_kek: Uuid,
     /// The one that replaces it.

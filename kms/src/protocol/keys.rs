@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::dual::RequestView;
+use super::tenants::{PoolView, first};
 use super::types::{GenerationRef, GenerationState, KeyState, PoolPolicy, Rights, VolumeState};
 
 /// A request on the control socket.
@@ -110,7 +111,7 @@ pub enum KeysReply {
     /// To `ListKeks`.
     Keks(Vec<KekView>),
     /// To `ShowPool`.
-    Pool(PoolPolicy),
+    Pool(PoolView),
     /// To `Extend` and `Rescue`: what custodians have to approve.
     Request(Box<RequestView>),
     /// To `CarryOut`.
@@ -177,6 +178,9 @@ pub struct KekView {
     pub id: Uuid,
     /// `catalogue` or `medium`.
     pub purpose: String,
+    /// Its tenant.
+    #[serde(default = "first")]
+    pub tenant: String,
     /// With purpose `medium`: its pool.
     pub pool: Option<String>,
     /// With purpose `medium`: its epoch.

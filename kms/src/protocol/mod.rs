@@ -13,6 +13,7 @@ mod hsm;
 mod keys;
 mod recovery;
 mod refusal;
+mod tenants;
 mod types;
 
 pub use crate::cartridge::{BarcodePattern, Cartridge};
@@ -28,6 +29,7 @@ pub use hsm::*;
 pub use keys::*;
 pub use recovery::*;
 pub use refusal::*;
+pub use tenants::*;
 pub use types::*;
 
 /// Name of the data path's socket in the run directory.

@@ -25,13 +25,19 @@ pub enum RecoveryRequest {
     Keys,
     /// Wraps keys that have no copy for the active recovery key yet, some at a time.
     Backfill {
+        /// Whose keys; none for the tenant called default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
         /// At most this many (limit [`MAX_BACKFILL`]).
         most: u32,
     },
     /// A canary for a drill.
     Canary {
-        /// The recovery key; none for the active one.
+        /// The recovery key; none for the active one of the tenant.
         key: Option<Uuid>,
+        /// The tenant; none for the one called default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
     },
     /// The report of a drill.
     EnterDrill {

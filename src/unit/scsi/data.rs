@@ -2,10 +2,10 @@
 
 use sealtape_drivers::medium::{ReadOutcome, Warning};
 use sealtape_drivers::scsi::{AdditionalSense, Command, DataIn, Sense, SenseKey};
-use zeroize::Zeroize;
 
 use super::outcome::{Answer, END_OF_MEDIUM, FILEMARK, Fault, INCORRECT_LENGTH, NONE, invalid_field, met, not_done};
 use super::{LONGEST_DATA, ScsiUnit};
+use crate::seal::wipe::wipe;
 
 impl ScsiUnit {
     pub(super) fn data(&mut self, command: &Command, data_out: &[u8], data_in: &mut DataIn<'_>) -> Answer {
@@ -63,7 +63,7 @@ impl ScsiUnit {
         let mut block = std::mem::take(&mut self.block);
         block.resize(length, 0);
         let result = self.read_blocks(count, &mut block, data_in);
-        block.zeroize();
+        wipe(&mut block);
         self.block = block;
         result
     }
@@ -187,7 +187,7 @@ impl ScsiUnit {
         let mut block = std::mem::take(&mut self.block);
         block.resize((expected as usize).min(LONGEST_DATA), 0);
         let result = self.verify_blocks(count, fixed, expected, &mut block);
-        block.zeroize();
+        wipe(&mut block);
         self.block = block;
         result
     }

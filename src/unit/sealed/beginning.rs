@@ -3,7 +3,6 @@
 use std::sync::PoisonError;
 
 use sealtape_drivers::medium::{BlockLimits, DriveError, DriveErrorKind, MediumType, Position, ReadOutcome, SpaceKind};
-use zeroize::Zeroize;
 
 use super::{Beginning, LoadReport, Loaded, SealedTape, nothing_loaded_in};
 use crate::seal::opener::CipherCache;
@@ -272,9 +271,7 @@ impl SealedTape {
         if let Some(state) = self.state_mut() {
             state.moved(object, None);
         }
-        let opened = self.read_record()?;
-        self.plain.zeroize();
-        let mark = match opened {
+        let mark = match self.read_record()? {
             crate::unit::read::Opened::Record(mark) => mark,
             crate::unit::read::Opened::Filemark | crate::unit::read::Opened::EndOfData => {
                 let message = format!("object {object}: {}, no record stands there", Refusal::RolledBack);

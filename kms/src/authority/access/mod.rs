@@ -6,6 +6,7 @@
 
 mod table;
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 
 use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist};
@@ -46,7 +47,14 @@ impl Authority {
                     Need::OneOf(wanted) => {
                         let covered = |role: &&Role| roles.iter().any(|(r, s)| r == *role && s.covers(&scope));
                         let names: Vec<&str> = wanted.iter().map(|r| r.name()).collect();
-                        (wanted.iter().find(covered).copied(), format!("the role {} {scope}", names.join(" or ")))
+                        // Where roles do not reach, not even the name of a tenant or pool is told.
+                        let reaches = |(_, s): &(Role, Scope)| s.tenant.is_none() || s.tenant == scope.tenant;
+                        let at = match &scope.tenant {
+                            Some(_) if !roles.iter().any(reaches) => "for what is named".to_owned(),
+                            Some(tenant) if tenant.is_empty() => Scope { tenant: None, ..scope.clone() }.to_string(),
+                            _ => scope.to_string(),
+                        };
+                        (wanted.iter().find(covered).copied(), format!("the role {} {at}", names.join(" or ")))
                     }
                 };
                 let missing = || {
@@ -69,11 +77,23 @@ impl Authority {
     }
 
     /// Whether something of a pool is shown to an actor.
-    pub(crate) fn visible(&self, actor: Actor) -> impl Fn(&str) -> bool {
+    pub(crate) fn visible(&self, actor: Actor) -> Result<impl Fn(&str) -> bool, Refusal> {
         let roles = actor.uid().map(|uid| self.roles(uid));
-        move |pool| {
-            let scope = Scope::pool(FIRST_TENANT, pool);
-            roles.as_ref().is_none_or(|roles| roles.iter().any(|(_, s)| s.covers(&scope)))
+        let pools = self.pools_with_tenants()?.into_iter().map(|pool| Scope::pool(pool.tenant, pool.policy.name));
+        let seen = move |scope: &Scope| match &roles {
+            None => true,
+            Some(roles) => roles.iter().any(|(_, role)| role.covers(scope)),
+        };
+        let shown: BTreeSet<String> = pools.filter(seen).filter_map(|scope| scope.pool).collect();
+        Ok(move |pool: &str| shown.contains(pool))
+    }
+
+    /// Whether a tenant is shown to an actor: one with a role in it, or in one of its pools.
+    pub(crate) fn visible_tenant(&self, actor: Actor) -> impl Fn(&str) -> bool {
+        let roles = actor.uid().map(|uid| self.roles(uid));
+        move |tenant| {
+            let reaches = |(_, s): &(Role, Scope)| s.tenant.as_deref().is_none_or(|of| of == tenant);
+            roles.as_ref().is_none_or(|roles| roles.iter().any(reaches))
         }
     }
 
@@ -90,9 +110,6 @@ impl Authority {
         roles.iter().map(|role| (*role, Scope::everywhere())).collect()
     }
 }
-
-/// Name of the tenant that there is until there are several.
-const FIRST_TENANT: &str = "default";
 
 /// Membership by the system's user database (NSS), where groups of a directory arrive too.
 fn is_member(uid: u32, group: &str) -> bool {

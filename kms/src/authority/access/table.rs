@@ -1,17 +1,19 @@
 //! The table: each request, the roles that may ask for it, and where its target lies. A new request does not compile without a line
 //! here.
 
-use super::{FIRST_TENANT, Need};
+use super::Need;
 use crate::authority::Authority;
 use crate::authority::admin::by_name;
-use crate::authority::dual::tenant_name;
 use crate::authority::label::DEFAULT_POOL;
-use crate::catalogue::PoolRow;
+use crate::catalogue::{PoolRow, TenantRow};
 use crate::protocol::Role::{Administrator, Auditor, Backup, Operator, Recovery, SecurityOfficer};
 use crate::protocol::{
     AnchorRequest, AuditRequest, BackupRequest, ControlRequest, DestructionRequest, ExchangeRequest, ExportScope,
-    HsmRequest, KeysRequest, RecoveryRequest, Refusal, Role, Scope,
+    HsmRequest, KeysRequest, RecoveryRequest, Refusal, RefusalCode, Role, Scope, TenantRequest,
 };
+
+/// What the tenant is called that an installation begins with.
+const DEFAULT_TENANT_NAME: &str = "default";
 
 const OPERATION: Need = Need::OneOf(&[Operator, Administrator]);
 const ADMINISTRATION: Need = Need::OneOf(&[Administrator]);
@@ -30,23 +32,23 @@ impl Authority {
         use ControlRequest as Q;
         let everywhere = |need| Ok((need, Scope::everywhere()));
         match request {
-            Q::AuthorizeLabel(order) => {
-                let pool = order.pool.as_deref().unwrap_or(DEFAULT_POOL);
-                Ok((OPERATION, Scope::pool(FIRST_TENANT, pool)))
-            }
+            Q::AuthorizeLabel(order) => self.at_pool(OPERATION, order.pool.as_deref().unwrap_or(DEFAULT_POOL)),
             Q::SetVolumeState { volume, .. } | Q::SetCartridge { volume, .. } => self.at_volume(OPERATION, volume),
             Q::ShowVolume { volume } => self.at_volume(Need::OneOf(&Role::ALL), volume),
             // What lists show is limited to the pools of the asker's roles.
             Q::ListVolumes(_) | Q::ListPools | Q::Status => everywhere(Need::AnyRole),
-            Q::CreatePool { .. } => Ok((ADMINISTRATION, Scope::tenant(FIRST_TENANT))),
+            Q::CreatePool { tenant, .. } => Ok((ADMINISTRATION, at_tenant(tenant.as_deref()))),
+            // It makes a key-encryption key, as a rotation does, and there is no tenant yet in which a role could hold.
+            Q::Tenants { request: TenantRequest::Create { .. } } => everywhere(SECURITY),
+            Q::Tenants { request: TenantRequest::List } => everywhere(Need::AnyRole),
             Q::RestrictUnit { .. } | Q::ClearPinLatch => everywhere(ADMINISTRATION),
             Q::Checkpoint => everywhere(Need::OneOf(&[Auditor, Administrator])),
             Q::Dual { .. } => everywhere(Need::Nothing),
             Q::Keys { request } => self.keys(request),
             Q::Hsm { request } => everywhere(hsm(request)),
-            Q::Destruction { request } => everywhere(destruction(request)),
+            Q::Destruction { request } => self.destroying(request),
             Q::Exchange { request } => self.exchange(request),
-            Q::Recovery { request } => everywhere(recovery(request)),
+            Q::Recovery { request } => Ok(recovery(request)),
             Q::Backup { request } => everywhere(backup(request)),
             Q::Audit { request } => audit(request),
         }
@@ -56,8 +58,8 @@ impl Authority {
         use KeysRequest as Q;
         match request {
             Q::List { .. } | Q::ListKeks => Ok((Need::OneOf(&Role::ALL), Scope::everywhere())),
-            Q::ShowPool { pool } => Ok((Need::OneOf(&Role::ALL), Scope::pool(FIRST_TENANT, pool))),
-            Q::SetPool { policy } => Ok((ADMINISTRATION, Scope::pool(FIRST_TENANT, &policy.name))),
+            Q::ShowPool { pool } => self.at_pool(Need::OneOf(&Role::ALL), pool),
+            Q::SetPool { policy } => self.at_pool(ADMINISTRATION, &policy.name),
             // What these ask for is decided by custodians.
             Q::Extend { .. } | Q::Rescue { .. } | Q::CarryOut { .. } => Ok((SECURITY, Scope::everywhere())),
             Q::Compromise { .. } => Ok((SECURITY, Scope::everywhere())),
@@ -70,10 +72,7 @@ impl Authority {
             Q::Ask(order) => self.at_volumes(GIVING, &order.volumes),
             // Custodians decided about it; whose volumes they are stands in what they signed.
             Q::Export { .. } => Ok((GIVING, Scope::everywhere())),
-            Q::Import { pool, .. } => {
-                let pool = pool.as_deref().unwrap_or(DEFAULT_POOL);
-                Ok((RECOVERY, Scope::pool(FIRST_TENANT, pool)))
-            }
+            Q::Import { pool, .. } => self.at_pool(RECOVERY, pool.as_deref().unwrap_or(DEFAULT_POOL)),
             Q::Packages => Ok((READING, Scope::everywhere())),
         }
     }
@@ -95,9 +94,47 @@ impl Authority {
         let catalogue = self.lock();
         let sql = catalogue.sql();
         let Ok(row) = by_name(sql, volume) else { return Ok((Need::AnyRole, Scope::everywhere())) };
+        row.tenant_agrees(sql, &|seq| catalogue.log().proven_leaf(sql, seq))?;
         let pool = PoolRow::find(sql, row.pool)?;
-        Ok((need, Scope::pool(tenant_name(sql, pool.tenant)?, pool.policy.name)))
+        let tenant = TenantRow::find(sql, catalogue.log(), row.tenant)?;
+        Ok((need, Scope::pool(tenant.name, pool.policy.name)))
     }
+
+    /// A pool, in its tenant. An unknown one lies in no tenant, so that whose roles do not hold everywhere cannot tell it from another
+    /// tenant's; while there is one tenant, it would be there.
+    fn at_pool(&self, need: Need, pool: &str) -> Result<(Need, Scope), Refusal> {
+        let catalogue = self.lock();
+        let (sql, log) = (catalogue.sql(), catalogue.log());
+        let tenant = match PoolRow::named(sql, pool) {
+            Ok(row) => {
+                row.confirm(sql, log)?;
+                TenantRow::find(sql, log, row.tenant)?.name
+            }
+            Err(e) if e.code != RefusalCode::UnknownPool => return Err(e),
+            Err(_) if TenantRow::several(sql)? => String::new(),
+            Err(_) => TenantRow::named(sql, log, None)?.name,
+        };
+        Ok((need, Scope::pool(tenant, pool)))
+    }
+
+    /// What was destroyed may be known to everybody who has a role, while there is one tenant; of several, whose roles hold everywhere.
+    /// What is to be destroyed is for security officers.
+    fn destroying(&self, request: &DestructionRequest) -> Result<(Need, Scope), Refusal> {
+        use DestructionRequest as Q;
+        let several = TenantRow::several(self.lock().sql())?;
+        let need = if several { Need::OneOf(&Role::ALL) } else { Need::AnyRole };
+        Ok(match request {
+            Q::ShowRotation { tenant } => (need, at_tenant(tenant.as_deref())),
+            Q::Show { .. } | Q::List | Q::Certificate { .. } | Q::Holds => (need, Scope::everywhere()),
+            Q::Rotate { tenant, .. } | Q::StopRotation { tenant, .. } => (SECURITY, at_tenant(tenant.as_deref())),
+            Q::Plan { .. } | Q::Ask { .. } | Q::CarryOut { .. } | Q::Hold { .. } => (SECURITY, Scope::everywhere()),
+        })
+    }
+}
+
+/// A tenant by its name; an unknown one is where no role in a tenant holds.
+fn at_tenant(name: Option<&str>) -> Scope {
+    Scope::tenant(name.unwrap_or(DEFAULT_TENANT_NAME))
 }
 
 fn hsm(request: &HsmRequest) -> Need {
@@ -108,13 +145,17 @@ fn hsm(request: &HsmRequest) -> Need {
     }
 }
 
-fn recovery(request: &RecoveryRequest) -> Need {
+fn recovery(request: &RecoveryRequest) -> (Need, Scope) {
     use RecoveryRequest as Q;
+    const INSTALLING: Need = Need::OneOf(&[Administrator, SecurityOfficer, Recovery]);
     match request {
         // Custodians decide about them.
-        Q::Install { .. } | Q::Retire { .. } => Need::OneOf(&[Administrator, SecurityOfficer, Recovery]),
-        Q::Keys => READING,
-        Q::Backfill { .. } | Q::Canary { .. } | Q::EnterDrill { .. } => RECOVERY,
+        Q::Install { key, .. } => (INSTALLING, Scope::tenant(&key.tenant)),
+        Q::Retire { .. } => (INSTALLING, Scope::everywhere()),
+        Q::Keys => (READING, Scope::everywhere()),
+        Q::Backfill { tenant, .. } | Q::Canary { key: None, tenant } => (RECOVERY, at_tenant(tenant.as_deref())),
+        // Whose they are is not said.
+        Q::Canary { key: Some(_), .. } | Q::EnterDrill { .. } => (RECOVERY, Scope::everywhere()),
     }
 }
 
@@ -125,20 +166,6 @@ fn backup(request: &BackupRequest) -> Need {
         Q::List => READING,
         // Certificates of destruction rely on it: not whoever holds the backups alone.
         Q::Destroyed { .. } => SECURITY,
-    }
-}
-
-/// What was destroyed may be known to everybody who has a role; what is to be is for security officers.
-fn destruction(request: &DestructionRequest) -> Need {
-    use DestructionRequest as Q;
-    match request {
-        Q::ShowRotation | Q::Show { .. } | Q::List | Q::Certificate { .. } | Q::Holds => Need::AnyRole,
-        Q::Rotate { .. }
-        | Q::StopRotation { .. }
-        | Q::Plan { .. }
-        | Q::Ask { .. }
-        | Q::CarryOut { .. }
-        | Q::Hold { .. } => SECURITY,
     }
 }
 

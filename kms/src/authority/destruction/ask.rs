@@ -4,10 +4,11 @@ use uuid::Uuid;
 
 use super::super::kek::NewKek;
 use super::super::lease::end_releases;
+use super::super::tenants::kek_label;
 use super::super::{Authority, KekPurpose, check_name, close_intent, rotate};
 use super::journal::{BatchRow, begun_words, digest, plan_text};
-use super::plan::{check_no_rotation, order_of, plan_in, wipe_copies};
-use crate::catalogue::{Actor, Change, Entry, GenerationRow, VolumeRow, name};
+use super::plan::{check_no_rotation, order_of, plan_in, tenant_of, wipe_copies};
+use crate::catalogue::{Actor, Change, Entry, GenerationRow, TenantId, TenantRow, VolumeRow, name};
 use crate::custody::{Outcome, op};
 use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
@@ -35,8 +36,9 @@ impl Authority {
                 let asked = format!("{reason} [plan sha256:{sha256}]");
                 let request = self.submit(actor, plan.operation.clone(), Some(&asked))?.request;
                 let id = self.lock().change(|c| {
-                    let plan_leaf =
-                        c.record(Entry::done(actor, op::DESTRUCTION_PLAN).digest(sha256.0).reason(reason))?;
+                    let tenant = tenant_of(&c.sql, c.log(), &plan)?;
+                    let entry = Entry::done(actor, op::DESTRUCTION_PLAN).tenant(tenant.id).digest(sha256.0);
+                    let plan_leaf = c.record(entry.reason(reason))?;
                     let row = BatchRow {
                         id: Uuid::new_v4(),
                         request,
@@ -70,25 +72,25 @@ impl Authority {
             op::DESTRUCTION,
             |e| e,
             || {
-                let row = {
+                let (row, plan, tenant) = {
                     let catalogue = self.lock();
                     let row = BatchRow::find(catalogue.sql(), request)?;
-                    row.planned(catalogue.sql(), catalogue.log())?;
+                    let plan = row.planned(catalogue.sql(), catalogue.log())?;
+                    let tenant = tenant_of(catalogue.sql(), catalogue.log(), &plan)?;
                     // One that is begun has a rotation of its own.
                     if row.state == BatchState::Asked {
-                        check_no_rotation(catalogue.sql())?;
+                        check_no_rotation(catalogue.sql(), &tenant)?;
                     }
-                    row
+                    (row, plan, tenant)
                 };
                 if row.state != BatchState::Asked {
                     return self.destruction(row.id);
                 }
                 self.check_approvals(row.request)?;
                 // The new key-encryption key comes first: with a token that does not work nothing is begun.
-                let plan: DestructionPlan = serde_json::from_str(&row.plan).map_err(|e| internal(e.to_string()))?;
                 let kek = match plan.operation {
                     Operation::KekDestroy { .. } => None,
-                    _ => Some(self.make_kek(actor, KekPurpose::Catalogue, "sealtape catalogue default")?),
+                    _ => Some(self.make_kek(actor, KekPurpose::Catalogue, tenant.id, &kek_label(&tenant))?),
                 };
                 let begun = self.execute(actor, row.request, |c, approved| {
                     let row = BatchRow::find(&c.sql, row.id)?;
@@ -96,11 +98,12 @@ impl Authority {
                     if approved.operation != plan.operation || row.state != BatchState::Asked {
                         return Err(bad_request("this request approves something else", "ask anew"));
                     }
-                    self.check_plan(c, &row, &plan)?;
+                    self.check_plan(c, &tenant, &row, &plan)?;
                     let words = begun_words(row.id, &row.plan);
-                    let entry = Entry::new(actor, op::DESTRUCTION, Outcome::Intent);
+                    let entry = Entry::new(actor, op::DESTRUCTION, Outcome::Intent).tenant(tenant.id);
                     let leaf = c.record(approved.describe(entry).reason(format!("{words}: {}", row.reason)))?;
-                    self.begin_destruction(c, actor, row, &plan, kek.as_ref(), leaf)
+                    let kek = kek.as_ref().map(|kek| (tenant.id, kek));
+                    self.begin_destruction(c, actor, row, &plan, kek, leaf)
                 });
                 match begun {
                     Ok(()) => {
@@ -134,8 +137,14 @@ impl Authority {
     }
 
     /// The plan as it would be made now has to be the one that was approved.
-    fn check_plan(&self, c: &Change<'_>, row: &BatchRow, plan: &DestructionPlan) -> Result<(), Refusal> {
-        check_no_rotation(&c.sql)?;
+    fn check_plan(
+        &self,
+        c: &Change<'_>,
+        tenant: &TenantRow,
+        row: &BatchRow,
+        plan: &DestructionPlan,
+    ) -> Result<(), Refusal> {
+        check_no_rotation(&c.sql, tenant)?;
         let now = plan_in(&c.sql, c.log(), self.log_key().name(), &order_of(plan)?)?;
         if plan_text(&now)? == row.plan {
             return Ok(());
@@ -153,7 +162,7 @@ impl Authority {
         actor: Actor,
         mut row: BatchRow,
         plan: &DestructionPlan,
-        kek: Option<&NewKek>,
+        kek: Option<(TenantId, &NewKek)>,
         leaf: u64,
     ) -> Result<(), Refusal> {
         for planned in &plan.keys {
@@ -180,8 +189,8 @@ impl Authority {
             }
         }
         row.state = BatchState::Backup;
-        if let Some(kek) = kek {
-            row.rotation = Some(rotate::begin(c, actor, kek, &format!("destruction {}", row.id))?.id);
+        if let Some((tenant, kek)) = kek {
+            row.rotation = Some(rotate::begin(c, actor, tenant, kek, &format!("destruction {}", row.id))?.id);
             row.state = BatchState::Rewrapping;
         }
         (row.begun_leaf, row.begun) = (Some(leaf), Some(time::now()));
@@ -189,7 +198,7 @@ impl Authority {
     }
 
     /// A new key-encryption key is not wanted after all.
-    fn discard_kek(&self, actor: Actor, kek: &NewKek, why: &Refusal) -> Result<(), Refusal> {
+    pub(in super::super) fn discard_kek(&self, actor: Actor, kek: &NewKek, why: &Refusal) -> Result<(), Refusal> {
         let gone = self.token_by_id(kek.token())?.destroy_kek(kek.id);
         self.lock().change(|c| {
             let what = match &gone {

@@ -89,10 +89,12 @@ impl BatchRow {
         })?)
     }
 
-    /// The one that is under way.
-    pub(super) fn under_way(sql: &Connection) -> Result<Option<Self>, Refusal> {
-        let query = format!("{BATCH} WHERE state NOT IN ('asked', 'done') ORDER BY begun_leaf LIMIT 1");
-        sql.query_row(&query, [], raw).optional()?.map(Self::from_raw).transpose()
+    /// Those that are under way, the oldest first.
+    pub(super) fn under_way(sql: &Connection) -> Result<Vec<Self>, Refusal> {
+        let mut query =
+            sql.prepare_cached(&format!("{BATCH} WHERE state NOT IN ('asked', 'done') ORDER BY begun_leaf"))?;
+        let rows: Vec<_> = query.query_map([], raw)?.collect::<Result<_, _>>()?;
+        rows.into_iter().map(Self::from_raw).collect()
     }
 
     /// The one that began last.

@@ -28,12 +28,14 @@ impl Authority {
         use DestructionRequest as Q;
         let batch = |view| DestructionReply::Batch(Box::new(view));
         Ok(match request {
-            Q::Rotate { reason } => DestructionReply::Rotation(Some(self.rotate(actor, &reason)?)),
-            Q::StopRotation { reason } => {
-                self.stop_rotation(actor, &reason)?;
+            Q::Rotate { tenant, reason } => {
+                DestructionReply::Rotation(Some(self.rotate_of(actor, tenant.as_deref(), &reason)?))
+            }
+            Q::StopRotation { tenant, reason } => {
+                self.stop_rotation_of(actor, tenant.as_deref(), &reason)?;
                 DestructionReply::Done
             }
-            Q::ShowRotation => DestructionReply::Rotation(self.rotation()?),
+            Q::ShowRotation { tenant } => DestructionReply::Rotation(self.rotation_of(tenant.as_deref())?),
             Q::Plan { order } => DestructionReply::Plan(Box::new(self.plan_destruction(&order)?)),
             Q::Ask { order, reason } => batch(self.ask_destruction(actor, &order, &reason)?),
             Q::CarryOut { request } => batch(self.carry_out_destruction(actor, request)?),

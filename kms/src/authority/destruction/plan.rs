@@ -10,8 +10,10 @@ use super::super::Authority;
 use super::super::admin::by_name;
 use super::super::keys::held_by;
 use super::hold::check_not_held;
-use crate::catalogue::{Catalogue, GenerationRow, LogState, PoolRow, RotationRow, VolumeRow, uuid};
-use crate::fault::bad_request;
+use crate::catalogue::{
+    Catalogue, GenerationRow, KekRow, LogState, PoolRow, RotationRow, TenantId, TenantRow, VolumeRow, uuid,
+};
+use crate::fault::{bad_request, internal};
 use crate::hex::HexBytes;
 use crate::protocol::{
     CopyFate, CopyKind, DestructionOrder, DestructionPlan, Fate, KekFate, KeyState, Operation, PlannedKey, Refusal,
@@ -33,6 +35,7 @@ pub(super) fn has_table(sql: &Connection, name: &str) -> Result<bool, Refusal> {
 }
 
 struct KekInfo {
+    tenant: TenantId,
     purpose: String,
     state: String,
 }
@@ -44,10 +47,11 @@ impl KekInfo {
 }
 
 fn keks(sql: &Connection) -> Result<BTreeMap<Uuid, KekInfo>, Refusal> {
-    let mut query = sql.prepare_cached("SELECT id, purpose, state FROM keks")?;
-    let rows: Vec<(String, String, String)> =
-        query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect::<Result<_, _>>()?;
-    rows.into_iter().map(|(id, purpose, state)| Ok((uuid(&id)?, KekInfo { purpose, state }))).collect()
+    let mut query = sql.prepare_cached("SELECT id, tenant, purpose, state FROM keks")?;
+    let rows: Vec<(String, TenantId, String, String)> =
+        query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?.collect::<Result<_, _>>()?;
+    let info = |(id, tenant, purpose, state): (String, _, _, _)| Ok((uuid(&id)?, KekInfo { tenant, purpose, state }));
+    rows.into_iter().map(info).collect()
 }
 
 /// Why a medium KEK is needed by others than `targets`; none if it is not. A pool that would use it for what is written next makes
@@ -81,6 +85,8 @@ fn check_volume(sql: &Connection, log: &LogState, volume: &VolumeRow, even_activ
 struct Draft<'a> {
     sql: &'a Connection,
     log: &'a LogState,
+    /// Whose keys they are; known once there is one.
+    tenant: Option<TenantId>,
     keks: BTreeMap<Uuid, KekInfo>,
     keys: Vec<(GenerationRow, String)>,
     copies: Vec<CopyFate>,
@@ -92,7 +98,7 @@ impl Draft<'_> {
         let before = self.keys.len();
         for row in GenerationRow::of_volume(self.sql, volume.id)? {
             if !gone(row.key_state) {
-                self.keys.push((row, volume.label.clone()));
+                self.add(row, volume)?;
             }
         }
         Ok(self.keys.len() - before)
@@ -107,7 +113,18 @@ impl Draft<'_> {
         }
         let volume = VolumeRow::find(self.sql, row.at.volume)?;
         check_volume(self.sql, self.log, &volume, even_active || row.key_state == KeyState::Deactivated)?;
-        self.keys.push((row, volume.label));
+        self.add(row, &volume)
+    }
+
+    /// Each tenant has a catalogue KEK of its own to be replaced, and a batch replaces one.
+    fn add(&mut self, row: GenerationRow, volume: &VolumeRow) -> Result<(), Refusal> {
+        // Of a volume that was moved, another tenant's KEK would be destroyed than the one that opens its keys.
+        row.tenant_agrees(self.sql, &self.log.proven_leaf(self.sql, row.named_by())?)?;
+        if *self.tenant.get_or_insert(volume.tenant) != volume.tenant {
+            let what = format!("{} is of another tenant than what was named before it", volume.words());
+            return Err(bad_request(what, "make a batch for each tenant"));
+        }
+        self.keys.push((row, volume.label.clone()));
         Ok(())
     }
 
@@ -115,10 +132,10 @@ impl Draft<'_> {
         self.keys.iter().map(|(row, _)| row.at.key_id).collect()
     }
 
-    /// The catalogue KEKs that go: the present one, and all before it that stand in the token still.
+    /// The tenant's catalogue KEKs that go: the present one, and all before it that stand in the token still.
     fn doom_catalogue(&mut self) {
         for (id, kek) in &self.keks {
-            if kek.purpose == "catalogue" && !kek.gone() {
+            if kek.purpose == "catalogue" && !kek.gone() && Some(kek.tenant) == self.tenant {
                 let means = match kek.state.as_str() {
                     "active" => {
                         "destroyed in the token once everything that stays is wrapped by a new one and verified"
@@ -256,8 +273,10 @@ impl Draft<'_> {
         let rows: Vec<(String, String, String)> =
             query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect::<Result<_, _>>()?;
         for (id, place, keks) in rows {
-            let ids: Vec<Uuid> = serde_json::from_str(&keks)
+            let mut ids: Vec<Uuid> = serde_json::from_str(&keks)
                 .map_err(|e| crate::fault::damaged(format!("the key-encryption keys of backup {id}: {e}")))?;
+            // Those of other tenants open none of these keys.
+            ids.retain(|kek| self.keks.get(kek).is_none_or(|info| Some(info.tenant) == self.tenant));
             let closed = |kek: &Uuid| {
                 self.doomed.iter().any(|d| d.kek == *kek && d.fate == Fate::Destroyed)
                     || self.keks.get(kek).is_some_and(KekInfo::gone)
@@ -308,7 +327,8 @@ pub(super) fn plan_in(
             "say it in up to 500 characters: --hsm-backups TEXT, or --hsm-backups none",
         ));
     }
-    let mut draft = Draft { sql, log, keks: keks(sql)?, keys: Vec::new(), copies: Vec::new(), doomed: Vec::new() };
+    let mut draft =
+        Draft { sql, log, tenant: None, keks: keks(sql)?, keys: Vec::new(), copies: Vec::new(), doomed: Vec::new() };
     let operation = match (order.volumes.as_slice(), order.keys.as_slice()) {
         ([], [kek]) if draft.keks.contains_key(kek) => return plan_kek(draft, origin, *kek, order),
         (volumes @ [_, ..], []) => {
@@ -423,9 +443,19 @@ pub(super) fn order_of(plan: &DestructionPlan) -> Result<DestructionOrder, Refus
     Ok(DestructionOrder { volumes, keys, even_active: plan.even_active, hsm_backups: plan.hsm_backups.clone() })
 }
 
-/// Refuses while keys are on their way to another KEK: then what wraps what is about to change.
-pub(super) fn check_no_rotation(sql: &Connection) -> Result<(), Refusal> {
-    match RotationRow::unfinished(sql, super::super::DEFAULT_TENANT)? {
+/// Whose keys a plan destroys.
+pub(super) fn tenant_of(sql: &Connection, log: &LogState, plan: &DestructionPlan) -> Result<TenantRow, Refusal> {
+    let tenant = match (&plan.operation, plan.keys.first()) {
+        (Operation::KekDestroy { kek }, _) => KekRow::find(sql, *kek)?.confirmed(sql, log)?.tenant,
+        (_, Some(key)) => VolumeRow::find(sql, key.at.volume)?.tenant,
+        (_, None) => return Err(internal("a destruction of nothing")),
+    };
+    TenantRow::find(sql, log, tenant)
+}
+
+/// Refuses while keys of the tenant are on their way to another KEK: then what wraps what is about to change.
+pub(super) fn check_no_rotation(sql: &Connection, tenant: &TenantRow) -> Result<(), Refusal> {
+    match RotationRow::unfinished(sql, tenant.id)? {
         None => Ok(()),
         Some(_) => Err(Refusal::new(
             RefusalCode::Busy,

@@ -4,10 +4,12 @@ use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
 use super::super::keys::held_by;
+use super::super::rotate::first_that_goes_on;
 use super::super::{Authority, canary_aad};
 use super::backup::made_since;
 use super::certificate;
 use super::journal::{BatchRow, digest};
+use super::plan::tenant_of;
 use crate::catalogue::{Actor, Entry, GenerationRow, KekRow, LogState, RotationRow, VolumeRow, uuid};
 use crate::custody::{Outcome, op};
 use crate::fault::internal;
@@ -17,25 +19,26 @@ use crate::protocol::{BatchState, BatchView, DestructionPlan, Fate, Refusal, Ref
 use crate::time;
 
 impl Authority {
-    /// The next step of the destruction under way; false when there is none, or it waits for its rotation.
+    /// The next step of a destruction under way; false when there is none, or each waits for its rotation.
     pub(in super::super) fn destruction_step(&self) -> Result<bool, Refusal> {
-        let (row, plan) = {
-            let catalogue = self.lock();
-            let (sql, log) = (catalogue.sql(), catalogue.log());
-            let Some(row) = BatchRow::under_way(sql)? else { return Ok(false) };
-            row.approved(sql, log)?;
-            let plan = row.planned(sql, log)?;
-            (row, plan)
-        };
-        match row.state {
-            BatchState::Asked | BatchState::Done => Ok(false),
-            BatchState::Rewrapping => self.after_survivors(&row),
-            BatchState::Backup => self.backup_step(row),
-            BatchState::Keks => self.kek_step(&row, &plan),
-            BatchState::Wiping => self.wipe_step(row),
-            BatchState::Certifying => self.certify(&row, &plan),
-            BatchState::Signing => self.sign_certificate(row),
-        }
+        let rows = BatchRow::under_way(self.lock().sql())?;
+        first_that_goes_on(rows, |row| {
+            let plan = {
+                let catalogue = self.lock();
+                let (sql, log) = (catalogue.sql(), catalogue.log());
+                row.approved(sql, log)?;
+                row.planned(sql, log)?
+            };
+            match row.state {
+                BatchState::Asked | BatchState::Done => Ok(false),
+                BatchState::Rewrapping => self.after_survivors(&row),
+                BatchState::Backup => self.backup_step(row),
+                BatchState::Keks => self.kek_step(&row, &plan),
+                BatchState::Wiping => self.wipe_step(row),
+                BatchState::Certifying => self.certify(&row, &plan),
+                BatchState::Signing => self.sign_certificate(row),
+            }
+        })
     }
 
     fn go_on(&self, mut row: BatchRow, to: BatchState) -> Result<bool, Refusal> {
@@ -163,7 +166,8 @@ impl Authority {
                 0 => format!("batch {}: no copy is left that is known", row.id),
                 count => format!("batch {}: {count} copies could not be reached", row.id),
             };
-            c.record(Entry::done(Actor::Service, op::DESTRUCTION).digest(digest(&text)).reason(words))?;
+            let entry = Entry::done(Actor::Service, op::DESTRUCTION).tenant(tenant_of(&c.sql, c.log(), plan)?.id);
+            c.record(entry.digest(digest(&text)).reason(words))?;
             row.certificate = Some(text);
             row.state = BatchState::Signing;
             row.update(&c.sql)
@@ -209,7 +213,13 @@ impl Authority {
             let backup = if is_last { backup_words(sql, log, &row)? } else { None };
             (row.planned(sql, log)?, backup)
         };
-        let rotation = self.rotation()?.filter(|r| Some(r.rotation) == row.rotation);
+        let rotation = match row.rotation {
+            Some(id) => {
+                let rotation = RotationRow::find(self.lock().sql(), id)?;
+                Some(self.rotation_view(rotation)?)
+            }
+            None => None,
+        };
         let under_way = !matches!(row.state, BatchState::Asked | BatchState::Done);
         Ok(BatchView {
             batch: row.id,

@@ -24,7 +24,6 @@ pub use change::Changed;
 pub(in crate::authority) use rights::Rights;
 use rights::{for_leaf, requirement};
 use target::Targets;
-pub(in crate::authority) use target::tenant_name;
 
 /// A request whose approvals were just verified. Only [`Authority::execute`] makes one.
 #[derive(Debug)]
@@ -106,7 +105,7 @@ impl Authority {
         if now > request.expires {
             return not_approved(format!("request {id} expired at {}", request.expires), "ask again");
         }
-        let targets = Targets::of(&c.sql, rights, &request.operation)?;
+        let targets = Targets::of(&c.sql, c.log(), rights, &request.operation)?;
         if targets.digest()? != request.state || targets.scopes != request.scopes {
             let what = format!("what request {id} is about has changed since it was made");
             return not_approved(what, "look at it as it is now, and ask again");

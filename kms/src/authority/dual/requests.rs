@@ -89,7 +89,7 @@ impl Authority {
             // Custodians are not bothered with what could not be carried out.
             rights.clone().apply(&operation, 0)?;
         }
-        let targets = Targets::of(&c.sql, rights, &operation)?;
+        let targets = Targets::of(&c.sql, c.log(), rights, &operation)?;
         let mut nonce = [0u8; 16];
         getrandom::fill(&mut nonce).map_err(|e| internal(e.to_string()))?;
         let request = ApprovalRequest {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::rights::Rights;
-use crate::catalogue::{PoolRow, VolumeRow, name};
+use crate::catalogue::{LogState, PoolRow, TenantRow, VolumeRow, name};
 use crate::custody::canonical;
 use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
@@ -55,7 +55,12 @@ pub(super) fn normal(mut operation: Operation) -> Result<Operation, Refusal> {
 }
 
 impl Targets {
-    pub(super) fn of(sql: &Connection, rights: &Rights, operation: &Operation) -> Result<Self, Refusal> {
+    pub(super) fn of(
+        sql: &Connection,
+        log: &LogState,
+        rights: &Rights,
+        operation: &Operation,
+    ) -> Result<Self, Refusal> {
         let mut targets = Self::default();
         match operation {
             Operation::PersonAdd { name, .. }
@@ -76,21 +81,21 @@ impl Targets {
                 if volumes.is_empty() {
                     return Err(bad_request("no volume is named", "name at least one"));
                 }
-                volumes.iter().try_for_each(|v| targets.volume(sql, *v))?;
+                volumes.iter().try_for_each(|v| targets.volume(sql, log, *v))?;
             }
             Operation::KeyDestroy { keys } => {
                 if keys.is_empty() {
                     return Err(bad_request("no key is named", "name at least one"));
                 }
-                keys.iter().try_for_each(|k| targets.key(sql, *k))?;
+                keys.iter().try_for_each(|k| targets.key(sql, log, *k))?;
             }
-            Operation::KeyCompromise { what: Compromised::Key(key) } => targets.key(sql, *key)?,
+            Operation::KeyCompromise { what: Compromised::Key(key) } => targets.key(sql, log, *key)?,
             Operation::KekDestroy { kek } | Operation::KeyCompromise { what: Compromised::Kek(kek) } => {
-                targets.kek(sql, *kek)?;
+                targets.kek(sql, log, *kek)?;
             }
-            Operation::VolumeRescue { volume, .. } => targets.volume(sql, *volume)?,
+            Operation::VolumeRescue { volume, .. } => targets.volume(sql, log, *volume)?,
             Operation::RecoveryKeyCreate { tenant, .. } => targets.recovery_keys_of(sql, tenant)?,
-            Operation::RecoveryKeyRetire { key } => targets.recovery_key(sql, *key)?,
+            Operation::RecoveryKeyRetire { key } => targets.recovery_key(sql, log, *key)?,
             // The alarm that is meant stands in the operation; it is compared with the one that stands when it is carried out.
             Operation::AnchorLift { anchor, subject, alarm } => {
                 let target = Target::new("anchor", anchor, format!("alarm of {subject}"));
@@ -149,8 +154,9 @@ impl Targets {
         Ok(())
     }
 
-    fn volume(&mut self, sql: &Connection, id: Uuid) -> Result<(), Refusal> {
+    fn volume(&mut self, sql: &Connection, log: &LogState, id: Uuid) -> Result<(), Refusal> {
         let volume = VolumeRow::find(sql, id)?;
+        volume.tenant_agrees(sql, &|seq| log.proven_leaf(sql, seq))?;
         let pool = PoolRow::find(sql, volume.pool)?;
         let keys = rows(
             sql,
@@ -166,12 +172,12 @@ impl Targets {
             keys: Some(keys.len() as u64),
             ..Target::new("volume", id.to_string(), &state)
         };
-        let scope = Scope::pool(tenant_name(sql, pool.tenant)?, pool.policy.name);
+        let scope = Scope::pool(TenantRow::find(sql, log, pool.tenant)?.name, pool.policy.name);
         self.add(target, scope, json!({"volume": state, "keys": keys}));
         Ok(())
     }
 
-    fn key(&mut self, sql: &Connection, key: Uuid) -> Result<(), Refusal> {
+    fn key(&mut self, sql: &Connection, log: &LogState, key: Uuid) -> Result<(), Refusal> {
         let found: Option<(String, String, String)> = sql
             .query_row(
                 "SELECT volume, key_state, json_array(volume, partition, generation, state, key_state, kek)
@@ -186,18 +192,23 @@ impl Targets {
         };
         let (volume, key_state, state) = found.ok_or_else(unknown)?;
         let volume = VolumeRow::find(sql, crate::catalogue::uuid(&volume)?)?;
+        volume.tenant_agrees(sql, &|seq| log.proven_leaf(sql, seq))?;
         let pool = PoolRow::find(sql, volume.pool)?;
         let target = Target {
             label: Some(volume.words()),
             pool: Some(pool.policy.name.clone()),
             ..Target::new("key", key.to_string(), key_state)
         };
-        self.add(target, Scope::pool(tenant_name(sql, pool.tenant)?, pool.policy.name), Value::String(state));
+        self.add(
+            target,
+            Scope::pool(TenantRow::find(sql, log, pool.tenant)?.name, pool.policy.name),
+            Value::String(state),
+        );
         Ok(())
     }
 
     /// A key-encryption key, and how many keys stand under it in which state.
-    fn kek(&mut self, sql: &Connection, kek: Uuid) -> Result<(), Refusal> {
+    fn kek(&mut self, sql: &Connection, log: &LogState, kek: Uuid) -> Result<(), Refusal> {
         let found: Option<(i64, String, String)> = sql
             .query_row(
                 "SELECT tenant, purpose || ' key-encryption key, ' || state, json_array(purpose, tenant, epoch, mechanism, state)
@@ -222,7 +233,7 @@ impl Targets {
         });
         let target =
             Target { keys: Some(crate::catalogue::from_db(keys)?), ..Target::new("kek", kek.to_string(), words) };
-        self.add(target, Scope::tenant(tenant_name(sql, tenant)?), state);
+        self.add(target, Scope::tenant(TenantRow::find(sql, log, tenant)?.name), state);
         Ok(())
     }
 
@@ -239,7 +250,7 @@ impl Targets {
     }
 
     /// A recovery key, and the others of its tenant: with it the last one may go.
-    fn recovery_key(&mut self, sql: &Connection, key: Uuid) -> Result<(), Refusal> {
+    fn recovery_key(&mut self, sql: &Connection, log: &LogState, key: Uuid) -> Result<(), Refusal> {
         let found: Option<(i64, String)> = sql
             .query_row(
                 "SELECT tenant, 'epoch ' || epoch || ', ' || state FROM recovery_keys WHERE id = ?1",
@@ -249,7 +260,7 @@ impl Targets {
             .optional()?;
         let unknown = || bad_request(format!("there is no recovery key {key}"), "see: sealtape recovery list");
         let (tenant, words) = found.ok_or_else(unknown)?;
-        let tenant = tenant_name(sql, tenant)?;
+        let tenant = TenantRow::find(sql, log, tenant)?.name;
         let query = format!("{RECOVERY_KEY} JOIN tenants t ON t.id = r.tenant WHERE t.name = ?1 ORDER BY r.epoch");
         let keys = rows(sql, &query, &tenant)?;
         let target = Target::new("recovery key", key.to_string(), words);
@@ -266,11 +277,6 @@ fn rows(sql: &Connection, query: &str, value: &str) -> Result<Vec<String>, Refus
     Ok(query.query_map([value], |r| r.get(0))?.collect::<Result<_, _>>()?)
 }
 
-pub(in crate::authority) fn tenant_name(sql: &Connection, tenant: i64) -> Result<String, Refusal> {
-    let name = sql.query_row("SELECT name FROM tenants WHERE id = ?1", [tenant], |r| r.get(0)).optional()?;
-    name.ok_or_else(|| crate::fault::damaged("the catalogue lacks a tenant"))
-}
-
 /// Whether there are such a tenant and pool.
 pub(super) fn check_scope(sql: &Connection, scope: &Scope) -> Result<(), Refusal> {
     let Some(tenant) = &scope.tenant else {
@@ -280,8 +286,7 @@ pub(super) fn check_scope(sql: &Connection, scope: &Scope) -> Result<(), Refusal
         };
     };
     let id: Option<i64> = sql.query_row("SELECT id FROM tenants WHERE name = ?1", [tenant], |r| r.get(0)).optional()?;
-    let id =
-        id.ok_or_else(|| bad_request(format!("there is no tenant {tenant:?}"), "the first one is called default"))?;
+    let id = id.ok_or_else(|| bad_request(format!("there is no tenant {tenant:?}"), "see: sealtape tenant list"))?;
     if let Some(pool) = &scope.pool
         && PoolRow::named(sql, pool)?.tenant != id
     {

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::super::label::DEFAULT_POOL;
-use super::super::{Authority, DEFAULT_TENANT, wrap_aad};
+use super::super::{Authority, wrap_aad};
 use super::{insert_package, life};
 use crate::age::{Identity, Kind};
 use crate::catalogue::{Actor, Change, Entry, GenerationRow, KekRow, KeyLifeRow, PoolRow, VolumeRow, name, to_db};
@@ -63,8 +63,11 @@ impl Authority {
                         return Err(bad_request(what, "its volumes load here without it"));
                     }
                     let pool = PoolRow::named(catalogue.sql(), pool.unwrap_or(DEFAULT_POOL))?;
+                    pool.confirm(catalogue.sql(), catalogue.log())?;
                     check_places(catalogue.sql(), package)?;
-                    (KekRow::of_tenant(catalogue.sql(), DEFAULT_TENANT)?, pool)
+                    check_tenant(catalogue.sql(), package, &pool)?;
+                    let kek = KekRow::of_tenant(catalogue.sql(), pool.tenant)?;
+                    (kek.confirmed(catalogue.sql(), catalogue.log())?, pool)
                 };
                 let kind = match identity {
                     IdentityKind::Hybrid => Kind::Hybrid,
@@ -81,6 +84,7 @@ impl Authority {
                 drop(keys);
                 let leaf = self.lock().change(|c| {
                     check_places(&c.sql, package)?;
+                    check_tenant(&c.sql, package, &pool)?;
                     let words = format!(
                         "package {} of {}, until {}: {} keys",
                         body.package,
@@ -88,7 +92,8 @@ impl Authority {
                         body.expires,
                         body.keys.len()
                     );
-                    let leaf = c.record(Entry::done(actor, op::IMPORT_DONE).digest(body.digest()?).reason(words))?;
+                    let entry = Entry::done(actor, op::IMPORT_DONE).tenant(pool.tenant);
+                    let leaf = c.record(entry.digest(body.digest()?).reason(words))?;
                     insert_package(c, "import", body, &time::now(), leaf)?;
                     for (key, blob) in body.keys.iter().zip(blobs) {
                         keep(c, actor, package, key, &pool, &kek, blob)?;
@@ -162,6 +167,22 @@ fn check_places(sql: &rusqlite::Connection, package: &Package) -> Result<(), Ref
     Ok(())
 }
 
+/// Refuses a newer package for volumes that stand in a pool of another tenant.
+fn check_tenant(sql: &rusqlite::Connection, package: &Package, pool: &PoolRow) -> Result<(), Refusal> {
+    for key in &package.body.keys {
+        if origin_of(sql, key.at.volume)?.is_none() {
+            continue;
+        }
+        let volume = VolumeRow::find(sql, key.at.volume)?;
+        if volume.tenant != pool.tenant {
+            let what =
+                format!("volume {} was imported for another tenant than that of pool {}", volume.id, pool.policy.name);
+            return Err(bad_request(what, "name a pool of the tenant that it was imported for"));
+        }
+    }
+    Ok(())
+}
+
 /// Enters one key, and keeps volume, generation, sessions and the key's end.
 fn keep(
     c: &mut Change<'_>,
@@ -174,12 +195,13 @@ fn keep(
 ) -> Result<(), Refusal> {
     let (body, at) = (&package.body, key.at);
     let sha256 = Hex(Sha256::digest(&blob).into());
-    let entry = Entry::done(actor, op::KEY_IMPORT).at(at).blobs(vec![Blob { kek: kek.id, sha256 }]);
+    let entry = Entry::done(actor, op::KEY_IMPORT).at(at).tenant(pool.tenant).blobs(vec![Blob { kek: kek.id, sha256 }]);
     let entry = entry.digest(life(at.key_id, &body.expires).digest()?);
     let leaf = c.record(entry.reason(format!("package {}, until {}", body.package, body.expires)))?;
     if origin_of(&c.sql, at.volume)?.is_none() {
         let volume = VolumeRow {
             id: at.volume,
+            tenant: pool.tenant,
             pool: pool.id,
             kind: key.kind,
             state: VolumeState::Active,
@@ -191,7 +213,7 @@ fn keep(
             created: time::now(),
             written: None,
         };
-        volume.insert(&c.sql, pool.tenant)?;
+        volume.insert(&c.sql)?;
     }
     c.sql.execute(
         "UPDATE volumes SET imported = ?2 WHERE id = ?1",

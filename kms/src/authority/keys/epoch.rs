@@ -8,7 +8,7 @@ use super::super::Authority;
 use super::super::kek::KekPurpose;
 use crate::catalogue::{Actor, Change, Entry, KekRow, LogState, MediumKekRow, PoolRow};
 use crate::custody::op;
-use crate::fault::internal;
+use crate::fault::{damaged, internal};
 use crate::protocol::{EpochRule, PoolPolicy, Refusal, RefusalCode};
 use crate::time;
 
@@ -91,7 +91,13 @@ impl Authority {
             false => None,
             true => {
                 let (epoch, until) = epoch_of(&life.epoch, &created, open_until.as_deref());
-                Some(self.medium_kek(actor, &pool, &epoch, until)?)
+                let kek = self.medium_kek(actor, &pool, &epoch, until)?;
+                if kek.tenant != pool.tenant {
+                    let what =
+                        format!("the key-encryption key {} of pool {} is another tenant's", kek.id, pool.policy.name);
+                    return Err(damaged(what));
+                }
+                Some(kek)
             }
         };
         Ok(Terms { pool, created, seal_until, open_until, medium_kek })
@@ -116,9 +122,9 @@ impl Authority {
             return Ok(found);
         }
         let label = format!("sealtape medium {} {epoch}", pool.policy.name);
-        let made = self.make_kek(actor, KekPurpose::Medium, &label)?;
+        let made = self.make_kek(actor, KekPurpose::Medium, pool.tenant, &label)?;
         self.lock().change(|c| {
-            made.keep(c, actor)?;
+            made.keep(c, actor, pool.tenant)?;
             let row = MediumKekRow { kek: made.id, pool: pool.id, epoch: epoch.to_owned(), until };
             assign(c, actor, &pool.policy.name, &row)?;
             current(&c.sql, c.log())?.ok_or_else(|| internal("a key-encryption key that was just made is missing"))

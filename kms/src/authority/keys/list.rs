@@ -118,9 +118,9 @@ impl Authority {
         let mut query = sql.prepare(
             "SELECT k.id, k.purpose, p.name, m.epoch, m.until, k.state, k.created,
                 CASE k.purpose WHEN 'medium' THEN (SELECT count(*) FROM key_life l WHERE l.medium_kek = k.id)
-                               ELSE (SELECT count(*) FROM generations g WHERE g.kek = k.id) END
-             FROM keks k LEFT JOIN medium_keks m ON m.kek = k.id LEFT JOIN pools p ON p.id = m.pool
-             ORDER BY k.purpose, p.name, k.created, k.id",
+                               ELSE (SELECT count(*) FROM generations g WHERE g.kek = k.id) END, t.name
+             FROM keks k JOIN tenants t ON t.id = k.tenant LEFT JOIN medium_keks m ON m.kek = k.id LEFT JOIN pools p ON p.id = m.pool
+             ORDER BY k.purpose, t.id, p.name, k.created, k.id",
         )?;
         let mut rows = query.query([])?;
         let mut keks = Vec::new();
@@ -132,6 +132,7 @@ impl Authority {
             keks.push(KekView {
                 id,
                 purpose,
+                tenant: r.get(8)?,
                 pool: r.get(2)?,
                 epoch: r.get(3)?,
                 until: r.get(4)?,

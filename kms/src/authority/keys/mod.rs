@@ -36,7 +36,7 @@ impl Authority {
         Ok(match request {
             Q::List { which, after, limit } => KeysReply::Keys(self.list_keys(&which, after, limit)?),
             Q::ListKeks => KeysReply::Keks(self.list_keks()?),
-            Q::ShowPool { pool } => KeysReply::Pool(self.show_pool(&pool)?),
+            Q::ShowPool { pool } => KeysReply::Pool(self.pool_with_tenant(&pool)?),
             Q::SetPool { policy } => {
                 self.set_pool(actor, &policy)?;
                 KeysReply::Done

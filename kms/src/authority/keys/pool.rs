@@ -102,6 +102,7 @@ impl Authority {
                     let words = serde_json::to_string(policy).map_err(|e| internal(e.to_string()))?;
                     let leaf = c.record(
                         Entry::done(actor, op::POOL_SET)
+                            .tenant(row.tenant)
                             .digest(policy_digest(policy)?)
                             .reason(format!("pool {}: {words}", policy.name)),
                     )?;
@@ -114,9 +115,13 @@ impl Authority {
     /// Enters the policies of pools from a catalogue of an earlier version, in which no entry had them.
     pub(in crate::authority) fn adopt_policies(&self) -> Result<(), Refusal> {
         let mut catalogue = self.lock();
-        for pool in PoolRow::all(catalogue.sql())?.into_iter().filter(|pool| pool.policy_leaf.is_none()) {
+        for pool in PoolRow::all(catalogue.sql())? {
+            if !pool.is_from_before(catalogue.sql())? {
+                continue;
+            }
             catalogue.change(|c| {
-                let entry = Entry::done(Actor::Service, op::POOL_SET).digest(policy_digest(&pool.policy)?);
+                let entry =
+                    Entry::done(Actor::Service, op::POOL_SET).tenant(pool.tenant).digest(policy_digest(&pool.policy)?);
                 let leaf = c.record(entry.reason(format!("pool {}: as it was before", pool.policy.name)))?;
                 PoolRow::policy_entered(&c.sql, pool.id, leaf)
             })?;

@@ -3,17 +3,17 @@
 
 use sha2::{Digest, Sha256};
 
+use super::super::Authority;
 use super::super::generation::releasable_key;
-use super::super::{Authority, DEFAULT_TENANT};
 use super::RecoveryKeyRow;
-use crate::catalogue::{Actor, Entry, GenerationRow};
+use crate::catalogue::{Actor, Entry, GenerationRow, TenantRow, VolumeRow};
 use crate::custody::{Blob, Outcome, op};
-use crate::fault::bad_request;
+use crate::fault::{bad_request, internal};
 use crate::hex::Hex;
 use crate::protocol::{GenerationRef, MAX_BACKFILL, RecoveryReply, Refusal};
 
 impl Authority {
-    pub(super) fn backfill(&self, actor: Actor, most: u32) -> Result<RecoveryReply, Refusal> {
+    pub(super) fn backfill(&self, actor: Actor, tenant: Option<&str>, most: u32) -> Result<RecoveryReply, Refusal> {
         self.refusals_logged(
             actor,
             op::RECOVERY_WRAP,
@@ -21,7 +21,8 @@ impl Authority {
             || {
                 let (recovery, missing) = {
                     let catalogue = self.lock();
-                    let recovery = RecoveryKeyRow::active(catalogue.sql(), catalogue.log(), DEFAULT_TENANT)?;
+                    let tenant = TenantRow::named(catalogue.sql(), catalogue.log(), tenant)?;
+                    let recovery = RecoveryKeyRow::active(catalogue.sql(), catalogue.log(), tenant.id)?;
                     let recovery = recovery.ok_or_else(|| {
                         bad_request(
                             "there is no recovery key in use",
@@ -100,6 +101,10 @@ impl Authority {
             let catalogue = self.lock();
             let row = GenerationRow::find(catalogue.sql(), at)?;
             let with = row.confirmed(catalogue.sql(), catalogue.log())?;
+            // The row's own tenant, and no other's recovery key.
+            if VolumeRow::find(catalogue.sql(), at.volume)?.tenant != recovery.tenant {
+                return Err(internal(format!("the key {} is not of the recovery key's tenant", at.key_id)));
+            }
             (row, with)
         };
         let key = self.unwrap_in_token(&with, &row.wrapped)?;

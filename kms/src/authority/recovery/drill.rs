@@ -4,9 +4,9 @@ use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::super::{Authority, DEFAULT_TENANT, check_name};
+use super::super::{Authority, check_name};
 use super::RecoveryKeyRow;
-use crate::catalogue::{Actor, Entry, from_db, to_db};
+use crate::catalogue::{Actor, Entry, TenantRow, from_db, to_db};
 use crate::custody::{Outcome, canonical, op};
 use crate::fault::{bad_request, damaged, internal};
 use crate::protocol::{RecoveryReply, Refusal, RefusalCode};
@@ -24,22 +24,27 @@ fn binding(canary: Uuid, public: &[u8]) -> [u8; 32] {
 }
 
 impl Authority {
-    pub(super) fn canary(&self, actor: Actor, key: Option<Uuid>) -> Result<Canary, Refusal> {
+    pub(super) fn canary(&self, actor: Actor, key: Option<Uuid>, tenant: Option<&str>) -> Result<Canary, Refusal> {
         self.refusals_logged(actor, op::RECOVERY_CANARY, |e| e, || {
             let recovery = {
                 let catalogue = self.lock();
                 match key {
                     Some(key) => RecoveryKeyRow::find(catalogue.sql(), catalogue.log(), key)?,
-                    None => RecoveryKeyRow::active(catalogue.sql(), catalogue.log(), DEFAULT_TENANT)?.ok_or_else(|| {
-                        bad_request("there is no recovery key in use", "make one, and install it: sealtape recovery init")
-                    })?,
+                    None => {
+                        let tenant = TenantRow::named(catalogue.sql(), catalogue.log(), tenant)?;
+                        let active = RecoveryKeyRow::active(catalogue.sql(), catalogue.log(), tenant.id)?;
+                        active.ok_or_else(|| {
+                            let mend = "make one, and install it: sealtape recovery init";
+                            bad_request("there is no recovery key in use", mend)
+                        })?
+                    }
                 }
             };
             let public = &recovery.public;
             let (canary, key) = drill::canary(&recovery.recipient, recovery.id, &public.tenant, public.epoch)
                 .map_err(|e| internal(e.to_string()))?;
             self.lock().change(|c| {
-                let entry = Entry::done(actor, op::RECOVERY_CANARY).key(recovery.id).digest(binding(canary.canary, &key));
+                let entry = Entry::done(actor, op::RECOVERY_CANARY).key(recovery.id).tenant(recovery.tenant).digest(binding(canary.canary, &key));
                 let leaf = c.record(entry.reason(format!("canary {}", canary.canary)))?;
                 c.sql.execute(
                     "INSERT INTO recovery_canaries (id, recovery_key, public, created, leaf) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -101,6 +106,7 @@ impl Authority {
                             "enter the report as it was written, or hold the drill again",
                         )
                     })?;
+                    let tenant = RecoveryKeyRow::find(&c.sql, c.log(), report.recovery_key)?.tenant;
                     let shares: Vec<String> = report.shares.iter().map(u8::to_string).collect();
                     let words = format!(
                         "canary {}, opened on {} with shares {} of set {}{}{}",
@@ -111,7 +117,7 @@ impl Authority {
                         if report.note.is_empty() { "" } else { ": " },
                         report.note
                     );
-                    let entry = Entry::done(actor, op::RECOVERY_DRILL).key(report.recovery_key);
+                    let entry = Entry::done(actor, op::RECOVERY_DRILL).key(report.recovery_key).tenant(tenant);
                     let leaf = c.record(entry.digest(Sha256::digest(&text).into()).reason(words))?;
                     c.sql.execute(
                         "UPDATE recovery_canaries SET drilled = ?2, drill_leaf = ?3 WHERE id = ?1",

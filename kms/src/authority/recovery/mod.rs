@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 pub(super) use rows::RecoveryKeyRow;
 
-use super::{Authority, DEFAULT_TENANT};
-use crate::catalogue::{Actor, Change, Entry};
+use super::Authority;
+use crate::catalogue::{Actor, Change, Entry, TenantId, TenantRow};
 use crate::custody::op;
 use crate::fault::bad_request;
 use crate::protocol::{Operation, RecoveryKeyState, RecoveryReply, RecoveryRequest, Refusal, RefusalCode};
@@ -31,8 +31,10 @@ impl Authority {
                 let views = rows.into_iter().map(|row| row.view(catalogue.sql()));
                 Ok(RecoveryReply::Keys(views.collect::<Result<_, _>>()?))
             }
-            RecoveryRequest::Backfill { most } => self.backfill(actor, most),
-            RecoveryRequest::Canary { key } => Ok(RecoveryReply::Canary(Box::new(self.canary(actor, key)?))),
+            RecoveryRequest::Backfill { tenant, most } => self.backfill(actor, tenant.as_deref(), most),
+            RecoveryRequest::Canary { key, tenant } => {
+                Ok(RecoveryReply::Canary(Box::new(self.canary(actor, key, tenant.as_deref())?)))
+            }
             RecoveryRequest::EnterDrill { report } => self.enter_drill(actor, &report),
             RecoveryRequest::Retire { key, request, reason } => {
                 self.retire_recovery_key(actor, key, request, reason.as_deref())
@@ -60,7 +62,7 @@ impl Authority {
                     let what = format!("this is no public half of a recovery key: {what}");
                     bad_request(what, "take the file that sealtape recovery init wrote, unchanged")
                 })?;
-                check_next(&self.lock(), public)?;
+                let tenant = check_next(&self.lock(), public)?;
                 // Whoever holds its shares can open all that is wrapped from then on.
                 self.anchors_allow()?;
                 let operation = Operation::RecoveryKeyCreate {
@@ -76,11 +78,12 @@ impl Authority {
                             return Err(other_request(request, &approved.operation));
                         }
                         let entry = approved.describe(Entry::done(actor, op::RECOVERY_KEY_CREATE));
-                        keep(c, public, key_id(&recipient), entry)
+                        keep(c, tenant, public, key_id(&recipient), entry)
                     })?,
-                    None if self.bootstrapping(actor)? => self.lock().change(|c| {
+                    None if self.bootstrapping(actor, tenant)? => self.lock().change(|c| {
                         keep(
                             c,
+                            tenant,
                             public,
                             key_id(&recipient),
                             Entry::done(actor, op::RECOVERY_KEY_CREATE).role("bootstrap"),
@@ -95,11 +98,11 @@ impl Authority {
         )
     }
 
-    /// Whether nobody is registered who could approve, no recovery key was ever installed, and the actor has the machine anyway.
-    fn bootstrapping(&self, actor: Actor) -> Result<bool, Refusal> {
+    /// Whether nobody is registered who could approve, the tenant never had a recovery key, and the actor has the machine anyway.
+    fn bootstrapping(&self, actor: Actor, tenant: TenantId) -> Result<bool, Refusal> {
         let nobody = self.rights().persons()?.is_empty();
-        let none: bool =
-            self.lock().sql().query_row("SELECT NOT EXISTS (SELECT 1 FROM recovery_keys)", [], |r| r.get(0))?;
+        let query = "SELECT NOT EXISTS (SELECT 1 FROM recovery_keys WHERE tenant = ?1)";
+        let none: bool = self.lock().sql().query_row(query, [tenant], |r| r.get(0))?;
         Ok(self.is_own(actor) && nobody && none)
     }
 
@@ -120,7 +123,7 @@ impl Authority {
             op::RECOVERY_KEY_RETIRE,
             |e| e.key(key),
             || {
-                {
+                let tenant = {
                     let catalogue = self.lock();
                     let row = RecoveryKeyRow::find(catalogue.sql(), catalogue.log(), key)?;
                     if row.state == RecoveryKeyState::Retired {
@@ -129,7 +132,8 @@ impl Authority {
                             "see: sealtape recovery list",
                         ));
                     }
-                }
+                    row.tenant
+                };
                 let operation = Operation::RecoveryKeyRetire { key };
                 let Some(request) = request else {
                     return Ok(RecoveryReply::Asked(Box::new(self.submit(actor, operation, reason)?)));
@@ -139,7 +143,7 @@ impl Authority {
                         return Err(other_request(request, &approved.operation));
                     }
                     c.sql.execute("UPDATE recovery_keys SET state = 'retired' WHERE id = ?1", [key.to_string()])?;
-                    c.record(approved.describe(Entry::done(actor, op::RECOVERY_KEY_RETIRE).key(key)))?;
+                    c.record(approved.describe(Entry::done(actor, op::RECOVERY_KEY_RETIRE).key(key).tenant(tenant)))?;
                     Ok(RecoveryReply::Done)
                 })
             },
@@ -152,32 +156,29 @@ pub(super) fn other_request(request: Uuid, operation: &Operation) -> Refusal {
     Refusal::new(RefusalCode::NotApproved, what, "name the request that was made for this: sealtape approval list")
 }
 
-/// Whether this is the next recovery key of its tenant.
-fn check_next(catalogue: &crate::catalogue::Catalogue, public: &PublicHalf) -> Result<(), Refusal> {
-    let tenant: String =
-        catalogue.sql().query_row("SELECT name FROM tenants WHERE id = ?1", [DEFAULT_TENANT], |r| r.get(0))?;
-    if public.tenant != tenant {
-        let what = format!("this recovery key is for tenant {:?}, here is tenant {tenant:?}", public.tenant);
-        return Err(bad_request(what, "make one for this tenant: sealtape recovery init --tenant NAME"));
-    }
-    let rows = RecoveryKeyRow::all(catalogue.sql(), catalogue.log())?;
-    let last = rows.iter().map(|r| r.public.epoch).max().unwrap_or(0);
+/// Whether this is the next recovery key of its tenant, which it gives.
+fn check_next(catalogue: &crate::catalogue::Catalogue, public: &PublicHalf) -> Result<TenantId, Refusal> {
+    let (sql, log) = (catalogue.sql(), catalogue.log());
+    let tenants = TenantRow::all(sql, log)?;
+    let Some(tenant) = tenants.iter().find(|tenant| tenant.name == public.tenant).map(|tenant| tenant.id) else {
+        let what = format!("this recovery key is for tenant {:?}, which there is not here", public.tenant);
+        return Err(bad_request(
+            what,
+            "make one for a tenant of this installation: sealtape recovery init --tenant NAME",
+        ));
+    };
+    let rows = RecoveryKeyRow::all(sql, log)?;
+    let last = rows.iter().filter(|r| r.tenant == tenant).map(|r| r.public.epoch).max().unwrap_or(0);
     if public.epoch != last + 1 {
         let what = format!("this recovery key is of epoch {}, the next one here is {}", public.epoch, last + 1);
         return Err(bad_request(what, format!("make one with: sealtape recovery init --epoch {}", last + 1)));
     }
-    Ok(())
+    Ok(tenant)
 }
 
-fn keep(c: &mut Change<'_>, public: &PublicHalf, id: Uuid, entry: Entry) -> Result<(), Refusal> {
-    c.sql.execute(
-        "UPDATE recovery_keys SET state = 'retired' WHERE tenant = ?1 AND state = 'active'",
-        [DEFAULT_TENANT],
-    )?;
-    let words = format!(
-        "tenant {}, epoch {}, set {}, {} of {} shares",
-        public.tenant, public.epoch, public.set, public.threshold, public.shares
-    );
-    let leaf = c.record(entry.key(id).reason(words))?;
-    RecoveryKeyRow::insert(&c.sql, id, DEFAULT_TENANT, public, leaf)
+fn keep(c: &mut Change<'_>, tenant: TenantId, public: &PublicHalf, id: Uuid, entry: Entry) -> Result<(), Refusal> {
+    c.sql.execute("UPDATE recovery_keys SET state = 'retired' WHERE tenant = ?1 AND state = 'active'", [tenant])?;
+    let words = format!("epoch {}, set {}, {} of {} shares", public.epoch, public.set, public.threshold, public.shares);
+    let leaf = c.record(entry.key(id).tenant(tenant).reason(words))?;
+    RecoveryKeyRow::insert(&c.sql, id, tenant, public, leaf)
 }

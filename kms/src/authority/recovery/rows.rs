@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::age::Recipient;
-use crate::catalogue::{Copy, LogState, from_db, named, to_db};
+use crate::catalogue::{Copy, LogState, TenantId, TenantRow, from_db, is_of, named, to_db};
 use crate::custody::{Outcome, op};
 use crate::fault::{damaged, internal};
 use crate::hex::Hex;
@@ -21,14 +21,14 @@ pub(in crate::authority) struct RecoveryKeyRow {
     pub(super) state: RecoveryKeyState,
     pub(super) public: PublicHalf,
     pub(super) recipient: Recipient,
-    tenant: i64,
+    pub(super) tenant: TenantId,
     installed: String,
     leaf: u64,
 }
 
 const QUERY: &str = "SELECT id, state, public, tenant, created, leaf FROM recovery_keys";
 
-type Raw = (String, String, String, i64, String, i64);
+type Raw = (String, String, String, TenantId, String, i64);
 
 fn raw(r: &Row<'_>) -> rusqlite::Result<Raw> {
     Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
@@ -56,7 +56,9 @@ impl RecoveryKeyRow {
         let is_it = entry.op == op::RECOVERY_KEY_CREATE
             && entry.outcome == Outcome::Done
             && entry.key == Some(id)
-            && key_id(&recipient) == id;
+            && key_id(&recipient) == id
+            && is_of(sql, &entry, tenant)?
+            && TenantRow::find(sql, log, tenant)?.name == public.tenant;
         if !is_it {
             return Err(tampered());
         }
@@ -80,7 +82,7 @@ impl RecoveryKeyRow {
     }
 
     pub(super) fn all(sql: &Connection, log: &LogState) -> Result<Vec<Self>, Refusal> {
-        let mut query = sql.prepare(&format!("{QUERY} ORDER BY epoch DESC"))?;
+        let mut query = sql.prepare(&format!("{QUERY} ORDER BY tenant, epoch DESC"))?;
         let raws: Vec<_> = query.query_map([], raw)?.collect::<Result<_, _>>()?;
         raws.into_iter().map(|raw| Self::confirmed(sql, log, raw)).collect()
     }

@@ -1,5 +1,6 @@
 //! Key-encryption keys.
 
+use super::super::belonging::DEFAULT_TENANT;
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -11,7 +12,7 @@ pub(crate) struct KekRow {
     pub(crate) canary: Vec<u8>,
     pub(crate) canary_sha256: [u8; 32],
     pub(crate) purpose: String,
-    tenant: i64,
+    pub(crate) tenant: TenantId,
     epoch: i64,
     pub(crate) created_leaf: u64,
 }
@@ -44,8 +45,8 @@ impl KekRow {
             && leaf.outcome == Outcome::Done
             && leaf.key == Some(self.id)
             && leaf.blobs.contains(&canary)
-            // Entries of the first versions have no digest; an entry itself cannot have lost one.
-            && leaf.digest.is_none_or(|d| d.0 == digest);
+            // Entries of the first versions, which knew one tenant, have no digest; an entry itself cannot have lost one.
+            && leaf.digest.map_or(*tenant == DEFAULT_TENANT, |d| d.0 == digest);
         if is_it {
             return Ok(());
         }
