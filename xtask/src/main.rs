@@ -54,12 +54,13 @@ cargo xtask <task>
         --product FOLDER    through the product too, with its programs in FOLDER
         --case NAME         only this one; --report FILE
 
-  bench [seal|pipe] [--mib N] [--rounds N] [--no-build]
+  bench [seal|pipe|node] [--mib N] [--rounds N] [--no-build]
         what sealing costs, in the release build, beside others on the same data in the same run; prints tables, writes JSON
-        below the target folder, and updates docs/benchmarks.md. It fails where a goal is not reached. (both)
+        below the target folder, and updates docs/benchmarks.md. It fails where a goal is not reached. (all)
         seal        the suites in the shipped program, beside aws-lc-rs, on one core
         pipe        `sealtape seal` and `open` beside dd, openssl, aespipe, age and gpg
-        --mib N     how much goes through the pipe (1024)
+        node        a virtual drive, sealed beside raw; four of them at once; memory, latency, start of the services
+        --mib N     how much goes through the pipe or the drive each time (1024)
         --rounds N  how often each has its turn (5)
 
   setup [demo|test|lab|bench]

@@ -6,18 +6,24 @@
 
 mod figures;
 mod machine;
+mod node;
 mod pipe;
 mod process;
 mod seal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::command::{self, cargo, checked};
+use crate::demo::stage::{self, Stage};
 
 pub(crate) use process::run_measured;
+
+/// Files in memory: a disk would be what is measured.
+const MEMORY: &str = "/dev/shm";
+const FOLDER: &str = "sealtape-bench-";
 
 /// The first word of a command line that `bench` gives itself.
 pub(crate) const RUN_MEASURED: &str = "run-measured";
@@ -34,6 +40,7 @@ pub(crate) struct Options {
 enum Which {
     Seal,
     Pipe,
+    Node,
 }
 
 impl Options {
@@ -50,6 +57,7 @@ impl Options {
             match *argument {
                 "seal" => options.which.push(Which::Seal),
                 "pipe" => options.which.push(Which::Pipe),
+                "node" => options.which.push(Which::Node),
                 "--mib" => options.mebibytes = number(16, 16384)?,
                 "--rounds" => options.rounds = number(1, 99)? as usize,
                 "--no-build" => options.build = false,
@@ -57,7 +65,7 @@ impl Options {
             }
         }
         if options.which.is_empty() {
-            options.which = vec![Which::Seal, Which::Pipe];
+            options.which = vec![Which::Seal, Which::Pipe, Which::Node];
         }
         Ok(options)
     }
@@ -65,8 +73,14 @@ impl Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.build {
-        // The command alone: it holds all of the data path of a filter, and linking each program takes minutes.
-        checked(cargo().args(["build", "--locked", "--release", "--package", "sealtape", "--bin", "sealtape"]))?;
+        // Linking each program takes minutes. The command alone holds all of the data path of a filter.
+        let mut build = cargo();
+        build.args(["build", "--locked", "--release", "--package", "sealtape", "--bin", "sealtape"]);
+        if options.which.contains(&Which::Node) {
+            build.args(["--bin", "sealtaped", "--bin", "sealtape-keyd"]);
+            build.args(["--package", "sealtape-hwtest", "--bin", node::PROGRAM]);
+        }
+        checked(&mut build)?;
     }
     let product = command::binaries(command::Profile::Release)?.join("sealtape");
     ensure!(product.is_file(), "{} is not built; leave out --no-build", product.display());
@@ -75,9 +89,31 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         match which {
             Which::Seal => missed.extend(seal::run(options, &product)?),
             Which::Pipe => missed.extend(pipe::run(options, &product)?),
+            Which::Node => missed.extend(node::run(options, &product)?),
         }
     }
     ensure!(missed.is_empty(), "not reached: {}", missed.join("; "));
+    Ok(())
+}
+
+/// A folder in memory that goes with the stage.
+fn in_memory(stage: &Stage) -> Result<PathBuf> {
+    sweep()?;
+    let folder = Path::new(MEMORY).join(format!("{FOLDER}{}", std::process::id()));
+    std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+    stage.remove_too(&folder);
+    Ok(folder)
+}
+
+/// Removes what a killed run left in memory.
+fn sweep() -> Result<()> {
+    for entry in std::fs::read_dir(MEMORY).context(MEMORY)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.strip_prefix(FOLDER).is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            stage::remove(&path)?;
+        }
+    }
     Ok(())
 }
 
@@ -123,20 +159,20 @@ mod tests {
             "a\n<!-- seal: begin -->\n\nnew\n\n<!-- seal: end -->\nb\n<!-- pipe: begin -->\n<!-- pipe: end -->\n"
         );
         assert_eq!(replaced(&once, "seal", "new").unwrap(), once);
-        assert!(replaced(page, "node", "x").is_err());
+        assert!(replaced(page, "chain", "x").is_err());
     }
 
     #[test]
     fn the_page_has_a_place_for_each_benchmark() {
         let page = std::fs::read_to_string(page()).unwrap();
-        for name in ["seal", "pipe"] {
+        for name in ["seal", "pipe", "node"] {
             replaced(&page, name, "x").unwrap();
         }
     }
 
     #[test]
     fn options_are_checked() {
-        assert!(Options::parse(&["pipe", "--mib", "4096", "--rounds", "3"]).is_ok());
+        assert!(Options::parse(&["pipe", "node", "--mib", "4096", "--rounds", "3"]).is_ok());
         for wrong in [&["--mib", "0"][..], &["--mib"], &["--rounds", "x"], &["tape"]] {
             assert!(Options::parse(wrong).is_err(), "{wrong:?}");
         }

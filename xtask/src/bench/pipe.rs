@@ -13,15 +13,12 @@ use serde_json::{Value, json};
 use self::peers::Peer;
 use super::figures::{median, ratio, table};
 use super::process::{Took, measure};
-use super::{Options, machine, publish};
+use super::{Options, in_memory, machine, publish};
 use crate::command::{Profile, binaries, checked, output};
 use crate::demo::stage::Stage;
 use crate::setup;
 
 const NULL: &str = "/dev/null";
-/// Files in memory: a disk would be what is measured.
-const MEMORY: &str = "/dev/shm";
-const FOLDER: &str = "sealtape-bench-";
 
 /// Sealing, no compression, from a file to null: at least so many times as fast as these.
 const SEAL_GOALS: [(&str, f64); 3] = [("openssl aes-256-ctr", 1.3), ("age", 2.5), ("gpg", 6.0)];
@@ -51,10 +48,7 @@ pub(super) fn run(options: &Options, product: &Path) -> Result<Vec<String>> {
         crate::command::build(Profile::Dev)?;
     }
     let stage = Stage::set(Profile::Dev)?;
-    let folder = Path::new(MEMORY).join(format!("{FOLDER}{}", std::process::id()));
-    sweep()?;
-    std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
-    stage.remove_too(&folder);
+    let folder = in_memory(&stage)?;
     output(stage.sealtape().arg("init"))?;
     stage.start_services()?;
     output(stage.sealtape().args(["pool", "create", "bench", "--compression", "none"]))?;
@@ -209,19 +203,6 @@ fn noise(path: &Path, bytes: u64) -> Result<()> {
         file.write_all(&state.to_le_bytes())?;
     }
     file.flush().with_context(|| path.display().to_string())
-}
-
-/// Removes what a killed run left in memory.
-fn sweep() -> Result<()> {
-    for entry in std::fs::read_dir(MEMORY).context(MEMORY)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let left = name.strip_prefix(FOLDER).is_some_and(|pid| !Path::new("/proc").join(pid).exists());
-        if left {
-            std::fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
-        }
-    }
-    Ok(())
 }
 
 /// What a program calls itself.

@@ -192,7 +192,7 @@ fn stop(services: &mut Child) -> Result<ExitStatus> {
 }
 
 /// Unmounts what is still mounted below `folder`, then removes it.
-fn remove(folder: &Path) -> Result<()> {
+pub(crate) fn remove(folder: &Path) -> Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
     // The fifth field is the mount point; later mounts first, since they may stand on earlier ones.
     for point in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {
