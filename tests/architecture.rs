@@ -13,9 +13,9 @@ const LONG_FILE: usize = 600;
 
 /// What each crate of the workspace may depend on inside it, tests and build scripts included.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("sealtape", &["sealtape-drivers", "sealtape-kms"]),
+    // Those of the lab are for tests only.
+    ("sealtape", &["sealtape-drivers", "sealtape-kms", "sealtape-lab-witness"]),
     ("sealtape-drivers", &[]),
-    // For its tests only.
     ("sealtape-kms", &["sealtape-lab-witness", "sealtape-pkcs11-shim"]),
     ("sealtape-lab-witness", &["sealtape-kms"]),
     ("sealtape-pkcs11-shim", &[]),

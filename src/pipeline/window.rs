@@ -93,7 +93,39 @@ struct Progress {
     warning_told: bool,
     failure: Option<PipelineFailure>,
     closed: bool,
-    free: Vec<Vec<u8>>,
+    free: FreeBuffers,
+}
+
+/// Buffers of records that were written. Together with the records in the window they take no more than the window may.
+#[derive(Default)]
+struct FreeBuffers {
+    buffers: Vec<Vec<u8>>,
+    /// Their capacities.
+    bytes: usize,
+}
+
+impl FreeBuffers {
+    /// One for a record of so many bytes, its own length and not much more: a short record in a long buffer would take more than is
+    /// counted for it. Where there is none that fits, the one that lay here longest goes.
+    fn take(&mut self, needed: usize) -> Vec<u8> {
+        let fits = |buffer: &Vec<u8>| (needed..=needed + needed / 4 + 512).contains(&buffer.capacity());
+        let found = self.buffers.iter().rposition(fits);
+        let taken = match found {
+            Some(at) => Some(self.buffers.swap_remove(at)),
+            None if self.buffers.is_empty() => None,
+            None => Some(self.buffers.remove(0)),
+        };
+        self.bytes -= taken.as_ref().map_or(0, Vec::capacity);
+        taken.filter(|_| found.is_some()).unwrap_or_default()
+    }
+
+    /// Keeps a buffer if there is room beside `in_use` bytes.
+    fn put(&mut self, buffer: Vec<u8>, in_use: usize, limits: WindowLimits) {
+        if self.buffers.len() < limits.records && in_use + self.bytes + buffer.capacity() <= limits.bytes {
+            self.bytes += buffer.capacity();
+            self.buffers.push(buffer);
+        }
+    }
 }
 
 struct Shared {
@@ -137,7 +169,7 @@ impl WritePipeline {
                 warning_told: false,
                 failure: None,
                 closed: false,
-                free: Vec::with_capacity(limits.records + 1),
+                free: FreeBuffers { buffers: Vec::with_capacity(limits.records), bytes: 0 },
             }),
             work: Condvar::new(),
             done: Condvar::new(),
@@ -148,9 +180,9 @@ impl WritePipeline {
         Ok(Self { shared, pool, writer: Some(writer), synchronous: false })
     }
 
-    /// A buffer for the next record; its capacity is that of an earlier one, if any is free.
-    pub fn buffer(&self) -> Vec<u8> {
-        lock(&self.shared.progress).free.pop().unwrap_or_default()
+    /// A buffer for the next record, which has so many bytes of text: that of an earlier one, if one is free that fits.
+    pub fn buffer(&self, text: usize) -> Vec<u8> {
+        lock(&self.shared.progress).free.take(text + OVERHEAD)
     }
 
     /// Whether each record is waited for. So is the first one after a motion: only its outcome tells whether the end of the medium is
@@ -335,9 +367,8 @@ impl Shared {
         match entry {
             Entry::Sealed(Ok(record)) => {
                 progress.bytes -= record.plain_len() + OVERHEAD;
-                if progress.free.len() < self.limits.records {
-                    progress.free.push(record.into_buffer());
-                }
+                let in_use = progress.bytes;
+                progress.free.put(record.into_buffer(), in_use, self.limits);
             }
             Entry::Sealed(Err(unsealable)) => progress.bytes -= unsealable.plain_len() + OVERHEAD,
             Entry::Filemarks(_) | Entry::Free | Entry::Sealing => {}
@@ -366,4 +397,32 @@ fn write_entry(drive: &SharedDrive, entry: &Entry) -> Result<Warning, DriveError
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while a lock is held leaves values that are valid on their own; the panic itself is reported at join.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_buffers_and_records_take_no_more_than_the_window() {
+        let limits = WindowLimits { records: 64, bytes: 10_000 };
+        let mut free = FreeBuffers::default();
+        // Long and short records in turn, with half of the window in use.
+        for round in 0..200 {
+            let length = if round % 2 == 0 { 4000 } else { 250 };
+            let mut buffer = free.take(length);
+            assert!(buffer.capacity() == 0 || (length..=length + length / 4 + 512).contains(&buffer.capacity()));
+            buffer.reserve_exact(length);
+            free.put(buffer, 5000, limits);
+            assert_eq!(free.bytes, free.buffers.iter().map(Vec::capacity).sum::<usize>());
+            assert!(free.bytes + 5000 <= limits.bytes);
+        }
+        // What no longer fits anything makes room for what does.
+        for _ in 0..64 {
+            let mut buffer = free.take(1000);
+            buffer.reserve_exact(1000);
+            free.put(buffer, 5000, limits);
+        }
+        assert!(free.take(1000).capacity() == 1000);
+    }
 }

@@ -28,11 +28,11 @@ impl PlainRecord {
     ///
     /// # Errors
     /// What `fill` says.
-    pub fn filled(
+    pub fn filled<E>(
         mut buffer: Vec<u8>,
         room: usize,
-        fill: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
-    ) -> std::io::Result<Self> {
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Self, E> {
         let wanted = HEADER_LEN + room;
         buffer.reserve_exact((wanted + TRAILER_LEN).saturating_sub(buffer.len()));
         buffer.resize(wanted, 0);

@@ -33,7 +33,7 @@ impl SealedTape {
         }
         self.prepare_record()?;
         self.set_mark()?;
-        let mut record = PlainRecord::in_buffer(self.pipeline.buffer());
+        let mut record = PlainRecord::in_buffer(self.pipeline.buffer(block.len()));
         record.extend(block);
         let (session, compression, object, filemarks) = {
             let state = self.loaded.as_mut().and_then(|loaded| loaded.state_mut());
