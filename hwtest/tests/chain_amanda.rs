@@ -46,8 +46,9 @@ fn amanda_labels_dumps_checks_and_restores() {
     let script = r#"
         chain
         A=/var/lib/amanda
-        scratch $A /etc/amanda /var/log/amanda /tmp || fail scratch
-        chmod 1777 /tmp
+        scratch $A /etc/amanda /var/log/amanda || fail scratch
+        # Empty: what stands in this machine's may be larger than the guest.
+        mount -t tmpfs -o mode=1777 tmpfs /tmp || fail "/tmp"
         # Amanda resolves names with AI_ADDRCONFIG, for which loopback addresses do not count.
         busybox ip address add 192.0.2.1/32 dev lo || fail "address"
         printf '127.0.0.1 localhost\n192.0.2.1 sealtape-lab\n' >hosts && : >nothing
