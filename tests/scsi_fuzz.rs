@@ -103,7 +103,7 @@ fn check_medium(raw: &SharedDrive<ModelTape>) {
 
 #[test]
 fn a_host_may_send_anything() {
-    let commands = if std::env::var_os("SEALTAPE_LONG").is_some() { 3_000_000 } else { 100_000 };
+    let commands = if std::env::var_os("SEALTAPE_LONG").is_some() { 3_000_000 } else { 50_000 };
     let shared_memory = std::path::Path::new("/dev/shm");
     let folder =
         if shared_memory.is_dir() { tempfile::tempdir_in(shared_memory) } else { tempfile::tempdir() }.unwrap();

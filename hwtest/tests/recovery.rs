@@ -11,7 +11,7 @@ const FUNCTIONS: &str = concat!(include_str!("faults.sh"), include_str!("recover
 fn run(script: &str) -> Outcome {
     let long = std::env::var_os("SEALTAPE_LONG").is_some();
     let guest = Guest::uml().time_limit(Duration::from_secs(if long { 1800 } else { 400 }));
-    let guest = guest.env("KILLS", if long { "500" } else { "50" });
+    let guest = guest.env("KILLS", if long { "500" } else { "25" });
     let outcome = guest.run_chain(&format!("{FUNCTIONS}\n{script}")).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(outcome.exit_code, 0, "{}", outcome.output);
     eprintln!("{:?}\n{}", outcome.duration, outcome.output);
