@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sealtape_kms::authority::Authority;
-use sealtape_kms::backup::Head;
 use sealtape_kms::custody::{Leaf, VerifierKey, verify_export};
 use sealtape_kms::hex::Hex;
 use sealtape_kms::home::Home;
@@ -15,29 +14,7 @@ use sealtape_kms::protocol::{
     BackupReply, BackupRequest, BackupState, Cartridge, GenerationRef, RefusalCode, SyncPoint, VolumeQuery,
 };
 use sealtape_kms::restore::{GAP, RestoreReport, RestoreToken, restore_home};
-use support::install::{Install, ME, UNIT, labelled, options, order, session};
-
-/// Makes a backup and writes its file, as the command line does.
-fn backup(authority: &Authority, file: &Path) -> Head {
-    let make = BackupRequest::Make { place: file.display().to_string() };
-    let BackupReply::Made(head) = authority.serve_backup(ME, make).unwrap() else { panic!("no backup") };
-    let mut bytes = serde_json::to_vec(&head).unwrap();
-    bytes.push(b'\n');
-    let mut offset = 0;
-    loop {
-        let read = BackupRequest::Read { backup: head.manifest.backup, offset };
-        let BackupReply::Part(part) = authority.serve_backup(ME, read).unwrap() else { panic!("no part") };
-        let part = sealtape_kms::backup::decode_part(&part).unwrap();
-        if part.is_empty() {
-            break;
-        }
-        offset += part.len() as u64;
-        bytes.extend(part);
-    }
-    std::fs::write(file, bytes).unwrap();
-    authority.serve_backup(ME, BackupRequest::Forget { backup: head.manifest.backup }).unwrap();
-    *head
-}
+use support::install::{Install, ME, UNIT, backup, labelled, options, order, session};
 
 fn restore(from: &Install, file: &Path, to: &Path) -> Result<RestoreReport, sealtape_kms::protocol::Refusal> {
     let token = RestoreToken::CopiedFrom(from.home.dir().to_owned());

@@ -10,15 +10,15 @@ use sealtape_kms::authority::{Actor, Authority};
 use sealtape_kms::hex::Hex;
 use sealtape_kms::home::Home;
 use sealtape_kms::protocol::{
-    AuditRequest, BackupReply, BackupRequest, Cartridge, ControlRequest, DestructionOrder, DestructionRequest,
-    EntryFilter, ExchangeReply, ExchangeRequest, ExportOrder, ExportScope, GenerationRef, IdentityKind, KeysRequest,
-    LabelOrder, Operation, PartnerOrder, PoolPolicy, Principal, RecoveryRequest, Refusal, RefusalCode, Role,
-    TenantReply, TenantRequest, VolumeState,
+    AuditRequest, Cartridge, ControlRequest, DestructionOrder, DestructionRequest, EntryFilter, ExchangeReply,
+    ExchangeRequest, ExportOrder, ExportScope, GenerationRef, IdentityKind, KeysRequest, LabelOrder, Operation,
+    PartnerOrder, PoolPolicy, Principal, RecoveryRequest, Refusal, RefusalCode, Role, TenantReply, TenantRequest,
+    VolumeState,
 };
 use sealtape_kms::restore::{RestoreToken, restore_home};
 use sealtape_kms::secret::DataKey;
 use support::custodians::{Custodians, root};
-use support::install::{Install, ME, UNIT, options, order};
+use support::install::{Install, ME, UNIT, backup, options, order};
 use uuid::Uuid;
 
 fn tape(authority: &Authority, label: &str, pool: &str) -> GenerationRef {
@@ -317,26 +317,6 @@ fn rows_moved_between_tenants_are_refused_before_a_key_leaves_and_named_at_the_s
     .unwrap();
     let refusal = Authority::open(&install.home, options()).map(drop).unwrap_err();
     assert!(refusal.what.contains("the tenant that custody entry"), "{refusal}");
-}
-
-fn backup(authority: &Authority, file: &std::path::Path) {
-    let make = BackupRequest::Make { place: file.display().to_string() };
-    let BackupReply::Made(head) = authority.serve_backup(ME, make).unwrap() else { panic!("no backup") };
-    let mut bytes = serde_json::to_vec(&head).unwrap();
-    bytes.push(b'\n');
-    let mut offset = 0;
-    loop {
-        let read = BackupRequest::Read { backup: head.manifest.backup, offset };
-        let BackupReply::Part(part) = authority.serve_backup(ME, read).unwrap() else { panic!("no part") };
-        let part = sealtape_kms::backup::decode_part(&part).unwrap();
-        if part.is_empty() {
-            break;
-        }
-        offset += part.len() as u64;
-        bytes.extend(part);
-    }
-    std::fs::write(file, bytes).unwrap();
-    authority.serve_backup(ME, BackupRequest::Forget { backup: head.manifest.backup }).unwrap();
 }
 
 #[test]

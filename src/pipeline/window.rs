@@ -96,7 +96,8 @@ struct Progress {
     free: FreeBuffers,
 }
 
-/// Buffers of records that were written. Together with the records in the window they take no more than the window may.
+/// Buffers of records that were written. Together with the records in the window they count for no more than the window may have; a
+/// record stands in a buffer that is a quarter longer at the most.
 #[derive(Default)]
 struct FreeBuffers {
     buffers: Vec<Vec<u8>>,

@@ -135,7 +135,9 @@ impl SealedTape {
             }
             Err(refusal) => {
                 // What failed may stand there decrypted.
-                wipe(&mut self.raw);
+                if let Some(block) = self.raw.get_mut(..length) {
+                    wipe(block);
+                }
                 wipe(&mut self.plain);
                 // Without its key nothing verifies: that says nothing of what stands there.
                 self.notice_end();

@@ -22,8 +22,12 @@ const MOST_TENANTS: i64 = 256;
 pub(super) fn kek_label(tenant: &TenantRow) -> String {
     match tenant.id {
         DEFAULT_TENANT => "sealtape catalogue default".to_owned(),
-        _ => format!("sealtape catalogue {}", tenant.uuid),
+        _ => label_of(tenant.uuid),
     }
+}
+
+fn label_of(opaque: Uuid) -> String {
+    format!("sealtape catalogue {opaque}")
 }
 
 fn check_free(sql: &Connection, name: &str) -> Result<(), Refusal> {
@@ -103,7 +107,7 @@ impl Authority {
                 let _one = self.founding.lock().unwrap_or_else(PoisonError::into_inner);
                 check_free(self.lock().sql(), name)?;
                 let opaque = Uuid::new_v4();
-                let kek = self.make_kek(actor, KekPurpose::Catalogue, None, &format!("sealtape catalogue {opaque}"))?;
+                let kek = self.make_kek(actor, KekPurpose::Catalogue, None, &label_of(opaque))?;
                 let made = self.lock().change(|c| {
                     let id = TenantRow::insert(c, actor, None, opaque, name, reason.unwrap_or("made"))?;
                     kek.keep(c, actor, id)?;

@@ -81,12 +81,16 @@ pub mod shim;
 pub mod install {
     //! A whole installation in a temporary directory.
 
+    use std::path::Path;
     use std::sync::Arc;
 
     use sealtape_kms::authority::{Actor, Authority, AuthorityOptions};
+    use sealtape_kms::backup::Head;
     use sealtape_kms::hex::Hex;
     use sealtape_kms::home::{Home, InitOptions, InitReport, init_home};
-    use sealtape_kms::protocol::{Cartridge, GenerationRef, LabelOrder, NewVolume, SessionStart};
+    use sealtape_kms::protocol::{
+        BackupReply, BackupRequest, Cartridge, GenerationRef, LabelOrder, NewVolume, SessionStart,
+    };
     use sealtape_kms::secret::DataKey;
 
     pub const ME: Actor = Actor::User(4242);
@@ -96,6 +100,28 @@ pub mod install {
         pub dir: tempfile::TempDir,
         pub home: Home,
         pub report: InitReport,
+    }
+
+    /// Makes a backup and writes its file, as the command line does.
+    pub fn backup(authority: &Authority, file: &Path) -> Head {
+        let make = BackupRequest::Make { place: file.display().to_string() };
+        let BackupReply::Made(head) = authority.serve_backup(ME, make).unwrap() else { panic!("no backup") };
+        let mut bytes = serde_json::to_vec(&head).unwrap();
+        bytes.push(b'\n');
+        let mut offset = 0;
+        loop {
+            let read = BackupRequest::Read { backup: head.manifest.backup, offset };
+            let BackupReply::Part(part) = authority.serve_backup(ME, read).unwrap() else { panic!("no part") };
+            let part = sealtape_kms::backup::decode_part(&part).unwrap();
+            if part.is_empty() {
+                break;
+            }
+            offset += part.len() as u64;
+            bytes.extend(part);
+        }
+        std::fs::write(file, bytes).unwrap();
+        authority.serve_backup(ME, BackupRequest::Forget { backup: head.manifest.backup }).unwrap();
+        *head
     }
 
     pub fn options() -> AuthorityOptions {
