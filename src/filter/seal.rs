@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use uuid::Uuid;
 
-use super::slot::{Left, Promise, Slot};
+use crate::pipeline::slot::{Left, Promise, Slot};
 use super::{FilterError, read_full};
 use crate::seal::stream::{CHUNK_LEN, encode_head};
 use crate::seal::{

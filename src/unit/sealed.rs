@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sealtape_drivers::medium::{BlockLimits, DriveError, DriveErrorKind, MediumStatus, Position, TapeDrive};
 use uuid::Uuid;
 
+use super::ahead::AheadDrive;
 use super::guard::GuardedDrive;
 use super::unsynchronised::UnsynchronisedMark;
-use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
+use crate::pipeline::{ReadAhead, SealPool, SharedDrive, WindowLimits, WritePipeline};
 use crate::seal::chain::Before;
 use crate::seal::opener::CipherCache;
 use crate::seal::{LABEL_LEN, Refusal, SessionId, Suite, VolumeLabel};
@@ -130,6 +131,7 @@ pub struct SealedTape {
     pub(super) name: String,
     pub(super) drive: SharedDrive,
     pub(super) pipeline: WritePipeline,
+    pub(super) ahead: Arc<ReadAhead>,
     pub(super) keys: Box<dyn KeySource>,
     pub(super) options: UnitOptions,
     pub(super) mark: UnsynchronisedMark,
@@ -166,6 +168,8 @@ impl SealedTape {
         mark: UnsynchronisedMark,
     ) -> std::io::Result<Self> {
         let drive: SharedDrive = Arc::new(Mutex::new(Box::new(GuardedDrive::new(drive))));
+        let ahead = Arc::new(ReadAhead::start(Arc::clone(&drive), Arc::clone(&pool), options.window)?);
+        let drive: SharedDrive = Arc::new(Mutex::new(Box::new(AheadDrive::new(drive, Arc::clone(&ahead)))));
         let pipeline = WritePipeline::start(Arc::clone(&drive), pool, options.window)?;
         let name = name.into();
         let write_blocked = mark.is_set().then(|| unclean_stop(&name));
@@ -173,6 +177,7 @@ impl SealedTape {
             name,
             drive,
             pipeline,
+            ahead,
             keys,
             options,
             mark,
@@ -299,6 +304,7 @@ impl SealedTape {
 
     /// The cartridge is gone (or another one came): keys are wiped.
     pub(super) fn forget_medium(&mut self) {
+        self.ahead.forget();
         self.ciphers = CipherCache::default();
         self.pipeline.reset();
         self.write_blocked = None;
