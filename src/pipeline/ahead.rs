@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome};
+use sealtape_drivers::scsi::AdditionalSense;
 
 use super::pool::SealPool;
 use super::slot::{Left, Promise, Slot};
@@ -19,13 +20,15 @@ use super::window::{SharedDrive, WindowLimits};
 use crate::seal::opener::{make_room, open_in_place};
 use crate::seal::suite::RecordOpener;
 use crate::seal::wipe::wipe_whole;
-use crate::seal::{GenerationScope, Header, OpenedRecord, Refusal, SessionId, parse_record};
+use crate::seal::{GenerationScope, Header, OVERHEAD, OpenedRecord, Refusal, SessionId, parse_record};
 
 /// A host that has read so many blocks in a row reads on.
 const IN_A_ROW: u32 = 4;
 /// Blocks are read ahead for so many bytes, in numbers between these two: enough for every thread of the pool, and so few that they
 /// stand in the processor's cache until the host takes them. The drive has a buffer of its own.
 const AHEAD_BYTES: usize = 4 << 20;
+/// What memory is given out by, bytes.
+const PAGE: usize = 4096;
 const FEWEST: usize = 4;
 const MOST: usize = 256;
 
@@ -136,7 +139,7 @@ struct State {
     back_to: Option<Position>,
     /// What nobody has heard yet.
     fault: Option<DriveError>,
-    /// Blocks that the host has read without another command between them, and the longest of them.
+    /// Blocks that the host has read without another command between them, and the longest record that one of them could make.
     in_a_row: u32,
     longest: usize,
 }
@@ -197,11 +200,16 @@ impl ReadAhead {
         Ok(Self { shared, limits, reader: Some(reader) })
     }
 
-    /// The host has read a block of so many bytes, one after another.
-    pub fn count_block(&self, length: usize) {
+    /// The host has read a block.
+    pub fn count_block(&self) {
         let mut state = self.shared.lock();
         state.in_a_row = state.in_a_row.saturating_add(1);
-        state.longest = state.longest.max(length);
+    }
+
+    /// It had so many bytes of text. Records behind it may be that long and not shrink.
+    pub fn count_text(&self, length: usize) {
+        let mut state = self.shared.lock();
+        state.longest = state.longest.max((length + OVERHEAD).next_multiple_of(PAGE));
     }
 
     /// The host does something else than read blocks.
@@ -434,7 +442,8 @@ struct Reading<'a> {
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let item = self.item.take().unwrap_or_else(|| {
-            let error = DriveError::new(DriveErrorKind::Hardware, "the thread that reads ahead has ended; restart the service");
+            let error =
+                DriveError::new(DriveErrorKind::Hardware, "the thread that reads ahead has ended; restart the service");
             Item::End(Err(error))
         });
         let mut state = self.shared.lock();
@@ -448,9 +457,13 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Whether the drive went to the beginning, or lost its medium: then where the host stood says nothing any more.
+/// Whether the drive went to the beginning, or has another medium: then where the host stood says nothing any more.
 pub fn is_elsewhere(error: &DriveError) -> bool {
-    matches!(error.kind, DriveErrorKind::Reset | DriveErrorKind::UnitAttention | DriveErrorKind::NotReady)
+    match error.kind {
+        DriveErrorKind::Reset => true,
+        DriveErrorKind::UnitAttention => error.sense.additional == AdditionalSense::MEDIUM_MAY_HAVE_CHANGED,
+        _ => false,
+    }
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,8 +5,8 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use sealtape_drivers::medium::{
-    Attribute, BlockLimits, Description, DriveError, DriveIdentity, MediumStatus, Position,
-    PositionReport, ReadOutcome, SpaceKind, SpaceOutcome, TapeDrive, Warning,
+    Attribute, BlockLimits, Description, DriveError, DriveIdentity, MediumStatus, Position, PositionReport,
+    ReadOutcome, SpaceKind, SpaceOutcome, TapeDrive, Warning,
 };
 
 use crate::pipeline::{ReadAhead, SharedDrive, is_elsewhere};
@@ -41,7 +41,7 @@ impl AheadDrive {
         Ok(self.anywhere())
     }
 
-    /// A drive that lost its place, or its medium, does not go back to where the host stood.
+    /// A drive that was reset, or has another medium, does not go back to where the host stood.
     fn watch<T>(&self, result: Result<T, DriveError>) -> Result<T, DriveError> {
         if let Err(error) = &result
             && is_elsewhere(error)
@@ -97,7 +97,7 @@ impl TapeDrive for AheadDrive {
         self.ahead.leave()?;
         let outcome = self.anywhere().read(buffer);
         match &outcome {
-            Ok(ReadOutcome::Block { length }) => self.ahead.count_block(*length),
+            Ok(ReadOutcome::Block { .. }) => self.ahead.count_block(),
             _ => self.ahead.count_other(),
         }
         outcome

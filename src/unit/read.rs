@@ -187,6 +187,9 @@ impl SealedTape {
             }
             wipe(&mut self.plain);
         }
+        if let Ok(opened) = &opened {
+            self.ahead.count_text(opened.plain_len);
+        }
         self.judge(opened, Held::Unit(length))
     }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::ahead::AheadDrive;
 use super::guard::GuardedDrive;
+use super::refusals;
 use super::unsynchronised::UnsynchronisedMark;
 use crate::pipeline::{ReadAhead, SealPool, SharedDrive, WindowLimits, WritePipeline};
 use crate::seal::chain::Before;
@@ -318,6 +319,14 @@ impl SealedTape {
         {
             tracing::warn!(drive = %self.name, %error, "the key authority was not told of the unloading");
         }
+    }
+
+    /// The drive says that another medium may be in it, or none: what it is is found out before it is used.
+    pub(super) fn medium_changed(&mut self, error: &DriveError) {
+        let lost = self.mark.is_set().then_some(self.unsynchronised_objects);
+        self.forget_medium();
+        // Whatever is loaded now: who was told that records were taken has to hear that they are gone.
+        self.write_blocked = lost.map(|lost| refusals::deferred(error, lost));
     }
 
     /// An operator has seen what was refused: writing is possible again. Returns what that was.
