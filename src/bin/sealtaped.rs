@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use sealtape::control::DataPath;
 use sealtape::control::server::ControlSocket;
+use sealtape::seal::Suite;
 use sealtape::service::config::Config;
 use sealtape::service::daemon::ServiceArgs;
 use sealtape::service::data_path::Drives;
@@ -63,7 +64,9 @@ fn serve(args: &Args) -> anyhow::Result<()> {
         }
         let starting = Arc::clone(&drives);
         let virtual_drives = tokio::task::spawn_blocking(move || VirtualDrives::start(&starting)).await??;
-        tracing::info!(nodes = %config.nodes().display(), drives = config.drives.len(), "ready");
+        // Asked now, since the answer takes a test of the cipher, which no record has to wait for.
+        let cipher = Suite::AES_256_GCM_SIV.implementation().map(|used| used.to_string());
+        tracing::info!(nodes = %config.nodes().display(), drives = config.drives.len(), aes_256_gcm_siv = cipher, "ready");
         notify::ready().context("the service manager cannot be told that the data path is ready")?;
         let stop = async {
             if let Err(error) = args.service.stop_requested().await {

@@ -33,6 +33,8 @@ pub(super) struct Measure {
 #[derive(Debug, Serialize)]
 struct Rates {
     suite: String,
+    /// What seals and opens, where the processor decides.
+    implementation: Option<String>,
     record: u32,
     /// The cipher alone.
     seal: f64,
@@ -45,7 +47,11 @@ impl Measure {
     pub(super) fn run(self, output: &Output) -> Result<(), Failure> {
         let rates: Vec<Rates> = Suite::ALL.iter().map(|suite| self.measure(*suite)).collect::<Result<_, _>>()?;
         output.value(&rates, |rates| {
-            rates.iter().map(|r| format!("{} seal {:.2} open {:.2} GB/s\n", r.suite, r.seal, r.open)).collect()
+            let with = |r: &Rates| r.implementation.as_ref().map(|used| format!(" ({used})")).unwrap_or_default();
+            rates
+                .iter()
+                .map(|r| format!("{}{} seal {:.2} open {:.2} GB/s\n", r.suite, with(r), r.seal, r.open))
+                .collect()
         })
     }
 
@@ -88,6 +94,7 @@ impl Measure {
         let rate = |records: u64, took: Duration| (records * length as u64) as f64 / took.as_secs_f64() / 1e9;
         Ok(Rates {
             suite: suite.to_string(),
+            implementation: suite.implementation().map(|used| used.to_string()),
             record: self.record,
             seal: rate(records, sealing),
             open: rate(records, opening),

@@ -3,8 +3,8 @@
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{Aead as _, AeadInOut, KeyInit};
-use aes_gcm_siv::Aes256GcmSiv;
 use chacha20poly1305::XChaCha20Poly1305;
+use sealtape_siv::{Aes256GcmSiv, Implementation, NONCE_LEN};
 use std::fmt;
 use std::str::FromStr;
 
@@ -48,10 +48,15 @@ impl Suite {
         }
     }
 
+    /// What seals and opens with this suite in this process, where there is a choice.
+    pub fn implementation(self) -> Option<Implementation> {
+        (self == Self::AES_256_GCM_SIV).then(Implementation::of_this_process)
+    }
+
     /// The cipher under a record key (32 bytes); `None` for an unknown number.
     pub fn cipher(self, key: &[u8; 32]) -> Option<Box<dyn RecordCipher>> {
         match self {
-            Self::AES_256_GCM_SIV => Some(Box::new(GcmSiv(Aes256GcmSiv::new(key.into())))),
+            Self::AES_256_GCM_SIV => Some(Box::new(GcmSiv(Aes256GcmSiv::new(key)))),
             Self::AES_256_GCM => Some(Box::new(Gcm(Aes256Gcm::new(key.into())))),
             Self::XCHACHA20_POLY1305 => Some(Box::new(XChaCha(XChaCha20Poly1305::new(key.into())))),
             Self(_) => None,
@@ -133,7 +138,7 @@ macro_rules! record_cipher {
                 let nonce = counter_nonce::<$nonce>(counter);
                 self.0.decrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(&mut *text), tag.into()).map_err(
                     |_| {
-                        // GCM-SIV decrypts before it knows the tag: nothing of that may stay.
+                        // Whatever the implementation did before it knew the tag, nothing of that may stay.
                         zeroize::Zeroize::zeroize(text);
                         TagMismatch
                     },
@@ -162,9 +167,37 @@ macro_rules! record_cipher {
     };
 }
 
-record_cipher!(GcmSiv, Aes256GcmSiv, 12);
 record_cipher!(Gcm, Aes256Gcm, 12);
 record_cipher!(XChaCha, XChaCha20Poly1305, 24);
+
+struct GcmSiv(Aes256GcmSiv);
+
+impl RecordOpener for GcmSiv {
+    fn open_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), TagMismatch> {
+        self.0.open_in_place(&counter_nonce(counter), aad, text, tag).map_err(|_| TagMismatch)
+    }
+
+    fn open_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+        let nonce: &[u8; NONCE_LEN] = nonce.try_into().ok()?;
+        let (text, tag) = text.split_last_chunk()?;
+        let mut text = text.to_vec();
+        self.0.open_in_place(nonce, aad, &mut text, tag).ok().map(|()| text)
+    }
+}
+
+impl RecordCipher for GcmSiv {
+    fn seal_in_place(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG_LEN], TagMismatch> {
+        self.0.seal_in_place(&counter_nonce(counter), aad, text).map_err(|_| TagMismatch)
+    }
+
+    fn seal_with_nonce(&self, nonce: &[u8], aad: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+        let nonce: &[u8; NONCE_LEN] = nonce.try_into().ok()?;
+        let mut text = text.to_vec();
+        let tag = self.0.seal_in_place(nonce, aad, &mut text).ok()?;
+        text.extend_from_slice(&tag);
+        Some(text)
+    }
+}
 
 fn counter_nonce<const N: usize>(counter: u64) -> [u8; N] {
     let mut nonce = [0; N];
