@@ -299,7 +299,7 @@ impl ReadAhead {
         }
     }
 
-    /// The plaintext of a record was used.
+    /// The plaintext of a record was used, or it was refused. Every room that was taken has to come back.
     pub fn give_back(&self, room: Room) {
         let mut state = self.shared.lock();
         // Of a run that has ended, or one before it: there may be too many.

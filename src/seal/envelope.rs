@@ -13,6 +13,7 @@
 use uuid::Uuid;
 
 use super::chain::Link;
+use super::checksum::crc32c;
 use super::compress::Compression;
 use super::keys::SessionId;
 use super::refusal::Refusal;
@@ -206,7 +207,7 @@ pub fn parse_record(block: &[u8], stream: bool, generation_suite: Suite) -> Resu
         return Err(Refusal::Truncated);
     };
     let (body, crc) = block.split_at(block.len() - 4);
-    if crc32c::crc32c(body).to_be_bytes() != crc {
+    if crc32c(body).to_be_bytes() != crc {
         return Err(Refusal::BadCrc);
     }
     let header = Header::parse(header, stream, generation_suite)?;

@@ -11,6 +11,7 @@
 
 use uuid::Uuid;
 
+use super::checksum::crc32c;
 use super::envelope::VERSION;
 use super::keys::{GenerationKeys, GenerationScope, OpeningKeys};
 use super::label::{LABEL_LEN, VolumeKind, VolumeLabel};
@@ -91,7 +92,7 @@ impl GenerationRecord {
         }
         let mac = keys.mac(&[MAC_DOMAIN, label, &bytes]);
         bytes.extend_from_slice(&mac);
-        let crc = crc32c::crc32c(&bytes);
+        let crc = crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_be_bytes());
         if bytes.len() > MAX_GENERATION_LEN {
             return Err(format!("the generation record would have {} bytes, {MAX_GENERATION_LEN} fit", bytes.len()));
@@ -113,7 +114,7 @@ impl GenerationRecord {
             return Err(Refusal::UnknownVersion);
         }
         let (body, crc) = block.split_at(block.len() - 4);
-        if crc32c::crc32c(body).to_be_bytes() != crc {
+        if crc32c(body).to_be_bytes() != crc {
             return Err(damaged);
         }
         let body = &body[..body.len() - MAC_LEN];

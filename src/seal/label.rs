@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
+use super::checksum::crc32c;
 use super::refusal::Refusal;
 
 /// Bytes of the label block.
@@ -95,7 +96,7 @@ impl VolumeLabel {
             }
             let _ = writeln!(text, "{name}: {value}");
         }
-        let crc = crc32c::crc32c(text.as_bytes());
+        let crc = crc32c(text.as_bytes());
         let _ = writeln!(text, "crc32c: {crc:08x}\nend");
         let mut block = [b' '; LABEL_LEN];
         block[..text.len()].copy_from_slice(text.as_bytes());
@@ -136,7 +137,7 @@ impl VolumeLabel {
                 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
             well_named.then_some(())?;
             if name == "crc32c" {
-                let crc = crc32c::crc32c(&block[..at]);
+                let crc = crc32c(&block[..at]);
                 if value != format!("{crc:08x}") {
                     return None;
                 }

@@ -9,6 +9,7 @@
 //! - plaintext buffers ([`PlainRecord`]) are wiped when they are dropped.
 
 pub mod chain;
+pub mod checksum;
 pub mod compress;
 pub mod end;
 pub mod envelope;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroize;
 
 use super::chain::{Chain, Link, RecordMark};
+use super::checksum::crc32c;
 use super::compress::{self, Compression};
 use super::envelope::{HEADER_LEN, Header, MAX_PLAIN, RecordKind, TRAILER_LEN};
 use super::keys::{GenerationKeys, GenerationScope, SessionId};
@@ -258,7 +259,7 @@ impl Reservation {
         let mut bytes = record.take();
         bytes[..HEADER_LEN].copy_from_slice(&aad[..HEADER_LEN]);
         bytes.extend_from_slice(&tag);
-        let crc = crc32c::crc32c(&bytes);
+        let crc = crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_be_bytes());
         Ok(SealedRecord { bytes, mark: RecordMark::new(&header, tag), plain_len: plain })
     }

@@ -7,7 +7,7 @@ use super::sealed::SealedTape;
 use super::write::of_the_sealed_length;
 use crate::pipeline::{Ahead, AheadRecord, Opening, Room};
 use crate::seal::opener::{check_place, check_record, open_in_place};
-use crate::seal::wipe::wipe;
+use crate::seal::wipe::{wipe, wipe_whole};
 use crate::seal::{Header, MAX_PLAIN, OVERHEAD, OpenedRecord, RecordMark, Refusal};
 use crate::volume::{Access, HIDDEN_OBJECTS};
 
@@ -221,7 +221,11 @@ impl SealedTape {
     fn open_ahead(&mut self, record: AheadRecord) -> Result<Read, DriveError> {
         let AheadRecord { mut room, length, header, opened } = record;
         let opened = self.try_open_ahead(&mut room, length, header, opened);
-        // A room that is not given back is wiped, whatever stands there.
+        if opened.is_err() {
+            // As above. The room goes round: without it there would be one less for what follows.
+            wipe_whole(&mut room.block);
+            wipe_whole(&mut room.expanded);
+        }
         self.judge(opened, Held::Ahead(room))
     }
 
@@ -234,6 +238,9 @@ impl SealedTape {
                 Ok(Read::Record(opened, held))
             }
             Err(refusal) => {
+                if let Held::Ahead(room) = held {
+                    self.ahead.give_back(room);
+                }
                 // Without its key nothing verifies: that says nothing of what stands there.
                 self.notice_end();
                 if let Some(reason) = self.loaded.as_ref().and_then(|loaded| loaded.ended.as_ref()) {
