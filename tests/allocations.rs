@@ -18,7 +18,7 @@ use sealtape::seal::stream::CHUNK_LEN;
 use sealtape::seal::{Compression, GenerationKeys, GenerationScope, Suite};
 use sealtape::unit::{LabelRequest, Overwrite, SealedTape, UnitOptions, UnsynchronisedMark};
 use sealtape_drivers::image::{CreateOptions, ImageDrive, OpenMode, create};
-use sealtape_drivers::medium::{DriveIdentity, ReadOutcome, TapeDrive};
+use sealtape_drivers::medium::{DriveIdentity, ReadOutcome, RecordBuffer, TapeDrive};
 use sealtape_kms::secret::DataKey;
 use uuid::Uuid;
 
@@ -119,17 +119,30 @@ fn records(compression: Compression) {
     let mut block = vec![0; 256 << 10];
     block.chunks_mut(2).for_each(|pair| pair[0] = 7);
     let mut span = Span::default();
-    for record in 0..=WARM + COUNT {
-        span.passed(record);
-        unit.write(&block).unwrap();
+    let mut record = RecordBuffer::default();
+    for number in 0..=WARM + COUNT {
+        span.passed(number);
+        record.fill(&block);
+        unit.write_record(&mut record).unwrap();
     }
     span.check("writing records");
     unit.write_filemarks(1, false).unwrap();
     unit.rewind().unwrap();
+    let mut span = Span::default();
+    for number in 0..=WARM + COUNT {
+        span.passed(number);
+        let outcome = unit.read_record(block.len(), &mut record);
+        assert!(matches!(outcome, Ok(ReadOutcome::Block { length }) if length == block.len()));
+    }
+    assert_eq!(record.as_slice(), block);
+    span.check("reading records ahead");
+    unit.rewind().unwrap();
     let mut back = vec![0; 256 << 10];
     let mut span = Span::default();
-    for record in 0..=WARM + COUNT {
-        span.passed(record);
+    for number in 0..=WARM + COUNT {
+        span.passed(number);
+        // Whoever asks where it stands is not read ahead of.
+        unit.read_position().unwrap();
         assert!(matches!(unit.read(&mut back), Ok(ReadOutcome::Block { length }) if length == block.len()));
     }
     assert_eq!(back, block);

@@ -284,7 +284,9 @@ fn a_medium_that_changed_is_looked_at_before_it_is_used() {
             failed += u32::from(unit.write(b"over it").is_err());
             failed += u32::from(unit.write_filemarks(1, false).is_err());
         }
-        assert!(tape.raw.lock().happened() == 1 && failed > 0, "{command:?}");
+        assert!(failed > 0, "{command:?}");
+        // What was read of the other cartridge may have been refused before.
+        assert!(tape.raw.lock().happened() == 1 || command == Command::Write, "{command:?}");
         assert_eq!(tape.raw.lock().inner_mut().objects(0), foreign, "{command:?}: the other cartridge was written to");
     }
 }

@@ -13,7 +13,7 @@ use sealtape::pipeline::{SealPool, WindowLimits};
 use sealtape::seal::{Compression, Suite};
 use sealtape::unit::{LabelRequest, Overwrite, SealedTape, UnitOptions, UnsynchronisedMark};
 use sealtape_drivers::medium::model::{ModelOptions, ModelTape};
-use sealtape_drivers::medium::{DriveErrorKind, Position, SharedDrive, SpaceKind, TapeDrive};
+use sealtape_drivers::medium::{DriveErrorKind, Position, RecordBuffer, SharedDrive, SpaceKind, TapeDrive};
 
 static POOL: LazyLock<Arc<SealPool>> = LazyLock::new(|| SealPool::start(2).unwrap());
 
@@ -75,6 +75,11 @@ fn show<T: std::fmt::Debug>(result: Result<T, sealtape_drivers::medium::DriveErr
 
 fn apply(tape: &mut dyn TapeDrive, step: &Step) -> String {
     match step {
+        Step::Write(length, fill) if length % 3 == 0 => {
+            let mut record = RecordBuffer::default();
+            record.fill(&block(*length, *fill));
+            show(tape.write_record(&mut record))
+        }
         Step::Write(length, fill) => show(tape.write(&block(*length, *fill))),
         Step::WriteOn(count, fill) => {
             let length = |number: u8| 1 + u16::from(number.wrapping_mul(*fill)) * 11;
@@ -83,7 +88,14 @@ fn apply(tape: &mut dyn TapeDrive, step: &Step) -> String {
         Step::Filemarks(count, immediate) => show(tape.write_filemarks(u32::from(*count), *immediate)),
         Step::Read(length) => {
             let mut buffer = vec![0; usize::from(*length)];
-            let outcome = show(tape.read(&mut buffer));
+            let outcome = if length % 3 == 0 {
+                let mut record = RecordBuffer::default();
+                let outcome = show(tape.read_record(buffer.len(), &mut record));
+                buffer[..record.as_slice().len()].copy_from_slice(record.as_slice());
+                outcome
+            } else {
+                show(tape.read(&mut buffer))
+            };
             format!("{outcome} {:08x}", crc32c::crc32c(&buffer))
         }
         Step::ReadOn(count) => (0..*count).map(|_| apply(tape, &Step::Read(3000))).collect::<Vec<_>>().join(" "),

@@ -1,5 +1,7 @@
 //! Opening: a block becomes plaintext only when every check has passed, its tag last.
 
+use std::ops::Range;
+
 use zeroize::Zeroize;
 
 use super::chain::{Chain, RecordMark};
@@ -28,6 +30,14 @@ impl OpenedRecord {
         wipe(block);
         if self.expanded {
             wipe(&mut expanded[..self.plain_len]);
+        }
+    }
+
+    /// The one of the two buffers that the plaintext stands in, and where.
+    pub fn place<'a>(&self, block: &'a mut Vec<u8>, expanded: &'a mut Vec<u8>) -> (&'a mut Vec<u8>, Range<usize>) {
+        match self.expanded {
+            true => (expanded, 0..self.plain_len),
+            false => (block, HEADER_LEN..HEADER_LEN + self.plain_len),
         }
     }
 

@@ -44,6 +44,15 @@ impl PlainRecord {
         Ok(record)
     }
 
+    /// A record whose text stands in `buffer` already, from [`HEADER_LEN`] to the end.
+    ///
+    /// # Panics
+    /// When the buffer is shorter than that.
+    pub fn around(mut buffer: Vec<u8>) -> Self {
+        buffer[..HEADER_LEN].fill(0);
+        Self { buffer }
+    }
+
     /// Appends text.
     pub fn extend(&mut self, text: &[u8]) {
         self.buffer.reserve_exact(text.len() + TRAILER_LEN);

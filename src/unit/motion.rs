@@ -2,7 +2,7 @@
 
 use sealtape_drivers::medium::{
     Attribute, BlockLimits, Description, DriveError, DriveErrorKind, DriveIdentity, MediumStatus, Position,
-    PositionReport, ReadOutcome, SpaceKind, SpaceOutcome, SpaceStop, TapeDrive, Warning,
+    PositionReport, ReadOutcome, RecordBuffer, SpaceKind, SpaceOutcome, SpaceStop, TapeDrive, Warning,
 };
 
 use super::sealed::SealedTape;
@@ -266,6 +266,14 @@ impl TapeDrive for SealedTape {
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome, DriveError> {
         self.read_block(buffer)
+    }
+
+    fn write_record(&mut self, record: &mut RecordBuffer) -> Result<Warning, DriveError> {
+        self.write_buffer(record)
+    }
+
+    fn read_record(&mut self, longest: usize, record: &mut RecordBuffer) -> Result<ReadOutcome, DriveError> {
+        self.read_buffer(longest, record)
     }
 
     fn space(&mut self, kind: SpaceKind, count: i64) -> Result<SpaceOutcome, DriveError> {

@@ -1,6 +1,6 @@
 //! Reading: every block is verified whole before a byte of it leaves.
 
-use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome};
+use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome, RecordBuffer};
 
 use super::refusals;
 use super::sealed::SealedTape;
@@ -35,6 +35,37 @@ enum Held {
 
 impl SealedTape {
     pub(super) fn read_block(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome, DriveError> {
+        self.read_text(|unit, opened, held| {
+            let text = match &held {
+                Held::Unit(_) => opened.text(&unit.raw, &unit.plain),
+                Held::Ahead(room) => opened.text(&room.block, &room.expanded),
+            };
+            let wanted = text.len().min(buffer.len());
+            buffer[..wanted].copy_from_slice(&text[..wanted]);
+            unit.put_away(opened, held);
+        })
+    }
+
+    /// As [`read_block`](Self::read_block), in the buffer in which it was opened ahead.
+    pub(super) fn read_buffer(&mut self, longest: usize, record: &mut RecordBuffer) -> Result<ReadOutcome, DriveError> {
+        record.room(0);
+        self.read_text(|unit, opened, held| match held {
+            Held::Unit(_) => {
+                let text = opened.text(&unit.raw, &unit.plain);
+                let wanted = text.len().min(longest);
+                record.room(wanted).copy_from_slice(&text[..wanted]);
+                unit.put_away(opened, held);
+            }
+            Held::Ahead(mut room) => {
+                let (bytes, text) = opened.place(&mut room.block, &mut room.expanded);
+                *bytes = record.put(std::mem::take(bytes), text);
+                record.keep(longest);
+                unit.ahead.give_back(room);
+            }
+        })
+    }
+
+    fn read_text(&mut self, deliver: impl FnOnce(&mut Self, &OpenedRecord, Held)) -> Result<ReadOutcome, DriveError> {
         self.notice_end();
         self.check_readable()?;
         self.leave_writing()?;
@@ -51,14 +82,8 @@ impl SealedTape {
             Read::Filemark => Ok(ReadOutcome::Filemark),
             Read::EndOfData => Ok(ReadOutcome::EndOfData),
             Read::Record(opened, held) => {
-                let text = match &held {
-                    Held::Unit(_) => opened.text(&self.raw, &self.plain),
-                    Held::Ahead(room) => opened.text(&room.block, &room.expanded),
-                };
-                let (length, wanted) = (text.len(), text.len().min(buffer.len()));
-                buffer[..wanted].copy_from_slice(&text[..wanted]);
-                self.put_away(&opened, held);
-                Ok(ReadOutcome::Block { length })
+                deliver(self, &opened, held);
+                Ok(ReadOutcome::Block { length: opened.plain_len })
             }
         }
     }

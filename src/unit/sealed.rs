@@ -4,7 +4,7 @@ mod beginning;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sealtape_drivers::medium::{BlockLimits, DriveError, DriveErrorKind, MediumStatus, Position, TapeDrive};
+use sealtape_drivers::medium::{BlockLimits, DriveError, DriveErrorKind, HEADROOM, MediumStatus, Position, TapeDrive};
 use uuid::Uuid;
 
 use super::ahead::AheadDrive;
@@ -14,9 +14,12 @@ use super::unsynchronised::UnsynchronisedMark;
 use crate::pipeline::{ReadAhead, SealPool, SharedDrive, WindowLimits, WritePipeline};
 use crate::seal::chain::Before;
 use crate::seal::opener::CipherCache;
-use crate::seal::{LABEL_LEN, Refusal, SessionId, Suite, VolumeLabel};
+use crate::seal::{HEADER_LEN, LABEL_LEN, Refusal, SessionId, Suite, VolumeLabel};
 use crate::volume::identity::GENERATION_OBJECT;
 use crate::volume::{Access, AccessLatch, KeySource, PartitionState};
+
+// A record is sealed in the buffer in which it came.
+const _: () = assert!(HEADROOM == HEADER_LEN);
 
 /// How a unit behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use sealtape_drivers::fuse::mtio::{MtOp, MtStatus};
 use sealtape_drivers::fuse::{OpenRequest, TapeNode};
-use sealtape_drivers::medium::TapeDrive;
+use sealtape_drivers::medium::{RecordBuffer, TapeDrive};
 
 use open::Opening;
 use state::St;
@@ -177,6 +177,14 @@ impl TapeNode for StNode {
 
     fn write(&self, record: &[u8]) -> Result<usize, Errno> {
         self.on_open_file(|st| st.write(record))
+    }
+
+    fn read_record(&self, longest: usize, record: &mut RecordBuffer) -> Result<(), Errno> {
+        self.on_open_file(|st| st.read_into(longest, record))
+    }
+
+    fn write_record(&self, record: &mut RecordBuffer) -> Result<usize, Errno> {
+        self.on_open_file(|st| st.write_from(record))
     }
 
     fn mt_op(&self, op: MtOp, count: i32) -> Result<(), Errno> {

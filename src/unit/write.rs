@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use sealtape_drivers::medium::{DriveError, DriveErrorKind, Position, ReadOutcome, SpaceKind, SpaceStop, Warning};
+use sealtape_drivers::medium::{
+    DriveError, DriveErrorKind, Position, ReadOutcome, RecordBuffer, SpaceKind, SpaceStop, Warning,
+};
 
 use super::read::Opened;
 use super::refusals;
@@ -19,22 +21,38 @@ const IDLE: Duration = Duration::from_secs(1);
 
 impl SealedTape {
     pub(super) fn write_block(&mut self, block: &[u8]) -> Result<Warning, DriveError> {
+        self.write_text(block.len(), |buffer| {
+            let mut record = PlainRecord::in_buffer(buffer);
+            record.extend(block);
+            record
+        })
+    }
+
+    /// As [`write_block`](Self::write_block), sealed in the buffer in which it came.
+    pub(super) fn write_buffer(&mut self, block: &mut RecordBuffer) -> Result<Warning, DriveError> {
+        self.write_text(block.as_slice().len(), |buffer| PlainRecord::around(block.take(buffer)))
+    }
+
+    fn write_text(
+        &mut self,
+        length: usize,
+        record: impl FnOnce(Vec<u8>) -> PlainRecord,
+    ) -> Result<Warning, DriveError> {
         self.notice_end();
         self.check_writable()?;
-        if block.is_empty() {
+        if length == 0 {
             return Ok(Warning::None);
         }
         let maximum = self.max_plain_of(self.drive_limits()?.maximum);
-        if block.len() > maximum as usize {
+        if length > maximum as usize {
             return Err(DriveError::new(
                 DriveErrorKind::IllegalRequest,
-                format!("drive {}: a block of {} bytes was asked for, {maximum} fit", self.name, block.len()),
+                format!("drive {}: a block of {length} bytes was asked for, {maximum} fit", self.name),
             ));
         }
         self.prepare_record()?;
         self.set_mark()?;
-        let mut record = PlainRecord::in_buffer(self.pipeline.buffer(block.len()));
-        record.extend(block);
+        let record = record(self.pipeline.buffer(length));
         let (session, compression, object, filemarks) = {
             let state = self.loaded.as_mut().and_then(|loaded| loaded.state_mut());
             let Some(state) = state else { return Err(refusals::locked("no generation is open")) };

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::mtio::{MtOp, MtStatus};
+use crate::medium::RecordBuffer;
 
 /// Who opens a node, as the kernel tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +55,18 @@ pub trait TapeNode: Send + Sync {
 
     /// `write`: one record (in fixed block mode: so many blocks). Returns the bytes accepted.
     fn write(&self, record: &[u8]) -> Result<usize, Errno>;
+
+    /// [`read`](Self::read) of at most `longest` bytes into a buffer that may be exchanged.
+    fn read_record(&self, longest: usize, record: &mut RecordBuffer) -> Result<(), Errno> {
+        let length = self.read(record.room(longest))?;
+        record.keep(length);
+        Ok(())
+    }
+
+    /// [`write`](Self::write) of a record whose buffer may be kept, with another one left in its place.
+    fn write_record(&self, record: &mut RecordBuffer) -> Result<usize, Errno> {
+        self.write(record.as_slice())
+    }
 
     /// `MTIOCTOP`.
     fn mt_op(&self, op: MtOp, count: i32) -> Result<(), Errno>;

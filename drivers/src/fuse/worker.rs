@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::mtio::MtOp;
 use super::node::{OpenRequest, TapeNode};
+use crate::medium::RecordBuffer;
 
 /// Waiting requests of one drive. The kernel serialises the writes of an open file, so that the
 /// queue is this deep only when very many processes share one descriptor.
@@ -24,7 +25,7 @@ const OPEN_FLAGS: FopenFlags =
 pub(super) enum Job {
     Open { request: OpenRequest, handle: u64, reply: ReplyOpen },
     Read { size: usize, reply: ReplyData },
-    Write { record: Vec<u8>, reply: ReplyWrite },
+    Write { record: RecordBuffer, reply: ReplyWrite },
     Operate { op: MtOp, count: i32, reply: ReplyIoctl },
     Status { short: bool, reply: ReplyIoctl },
     Position { short: bool, reply: ReplyIoctl },
@@ -70,7 +71,7 @@ pub(super) struct Drive {
     node: Arc<dyn TapeNode>,
     queue: Mutex<Queue>,
     wake: Condvar,
-    pool: Mutex<Vec<Vec<u8>>>,
+    pool: Mutex<Vec<RecordBuffer>>,
 }
 
 impl Drive {
@@ -168,14 +169,13 @@ impl Drive {
     }
 
     /// A copy of what the host wrote, in a buffer that is used again.
-    pub(super) fn copy_record(&self, data: &[u8]) -> Vec<u8> {
+    pub(super) fn copy_record(&self, data: &[u8]) -> RecordBuffer {
         let mut record = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        record.clear();
-        record.extend_from_slice(data);
+        record.fill(data);
         record
     }
 
-    fn return_record(&self, record: Vec<u8>) {
+    fn return_record(&self, record: RecordBuffer) {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < POOL_DEPTH {
             pool.push(record);
@@ -197,7 +197,7 @@ impl Drive {
 
     /// The worker thread: serves the queue until [`Drive::stop`].
     pub(super) fn serve(&self) {
-        let mut worker = Worker { drive: self, open: false, failed: false, buffer: Vec::new() };
+        let mut worker = Worker { drive: self, open: false, failed: false, buffer: RecordBuffer::default() };
         while let Some(job) = self.next() {
             if worker.failed {
                 job.refuse(Errno::EIO);
@@ -217,7 +217,7 @@ struct Worker<'a> {
     drive: &'a Drive,
     open: bool,
     failed: bool,
-    buffer: Vec<u8>,
+    buffer: RecordBuffer,
 }
 
 impl Worker<'_> {
@@ -234,17 +234,15 @@ impl Worker<'_> {
                     reply.error(wire(errno));
                 }
             },
-            Job::Read { size, reply } => {
-                if self.buffer.len() < size {
-                    self.buffer.resize(size, 0);
+            Job::Read { size, reply } => match node.read_record(size, &mut self.buffer) {
+                Ok(()) => {
+                    let record = self.buffer.as_slice();
+                    reply.data(&record[..record.len().min(size)]);
                 }
-                match node.read(&mut self.buffer[..size]) {
-                    Ok(length) => reply.data(&self.buffer[..length.min(size)]),
-                    Err(errno) => reply.error(wire(errno)),
-                }
-            }
-            Job::Write { record, reply } => {
-                match node.write(&record) {
+                Err(errno) => reply.error(wire(errno)),
+            },
+            Job::Write { mut record, reply } => {
+                match node.write_record(&mut record) {
                     // A record has at most 16 MiB: the cast cannot cut.
                     Ok(length) => reply.written(length as u32),
                     Err(errno) => reply.error(wire(errno)),
@@ -273,6 +271,8 @@ impl Worker<'_> {
             Job::Release { reply } => {
                 node.release();
                 self.open = false;
+                // Nobody reads again what the last one read.
+                self.buffer.wipe();
                 reply.ok();
             }
         }

@@ -11,10 +11,12 @@
 mod error;
 pub mod model;
 mod power_cut;
+mod record;
 mod shared;
 
 pub use error::{DriveError, DriveErrorKind};
 pub use power_cut::PowerCut;
+pub use record::{HEADROOM, RecordBuffer};
 pub use shared::SharedDrive;
 
 /// Where the medium stands: partition and number of the next logical object in it.
@@ -234,6 +236,19 @@ pub trait TapeDrive: Send {
     /// READ(6), variable mode, with SILI semantics left to the caller: the length on the medium is
     /// reported even when it is longer than `buffer`.
     fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome, DriveError>;
+
+    /// [`write`](Self::write) of a record whose buffer may be kept, with another one left in its place.
+    fn write_record(&mut self, record: &mut RecordBuffer) -> Result<Warning, DriveError> {
+        self.write(record.as_slice())
+    }
+
+    /// [`read`](Self::read) of at most `longest` bytes into `record`, whose buffer may be exchanged. The bytes of a block, as many as
+    /// that, stand there afterwards.
+    fn read_record(&mut self, longest: usize, record: &mut RecordBuffer) -> Result<ReadOutcome, DriveError> {
+        let outcome = self.read(record.room(longest))?;
+        record.keep(if let ReadOutcome::Block { length } = outcome { length } else { 0 });
+        Ok(outcome)
+    }
 
     /// SPACE. Negative counts go toward the beginning of the partition.
     fn space(&mut self, kind: SpaceKind, count: i64) -> Result<SpaceOutcome, DriveError>;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     Attribute, BlockLimits, Description, DriveError, DriveIdentity, MediumStatus, Position, PositionReport,
-    ReadOutcome, SpaceKind, SpaceOutcome, TapeDrive, Warning,
+    ReadOutcome, RecordBuffer, SpaceKind, SpaceOutcome, TapeDrive, Warning,
 };
 
 /// A drive behind a lock. Each command holds the lock for its own time only.
@@ -78,6 +78,14 @@ impl<D: TapeDrive> TapeDrive for SharedDrive<D> {
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome, DriveError> {
         self.lock().read(buffer)
+    }
+
+    fn write_record(&mut self, record: &mut RecordBuffer) -> Result<Warning, DriveError> {
+        self.lock().write_record(record)
+    }
+
+    fn read_record(&mut self, longest: usize, record: &mut RecordBuffer) -> Result<ReadOutcome, DriveError> {
+        self.lock().read_record(longest, record)
     }
 
     fn space(&mut self, kind: SpaceKind, count: i64) -> Result<SpaceOutcome, DriveError> {

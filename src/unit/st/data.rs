@@ -1,7 +1,9 @@
 //! Reading and writing records.
 
+use std::ops::Range;
+
 use nix::errno::Errno;
-use sealtape_drivers::medium::{DriveErrorKind, ReadOutcome, SpaceKind, Warning};
+use sealtape_drivers::medium::{DriveError, DriveErrorKind, ReadOutcome, RecordBuffer, SpaceKind, TapeDrive, Warning};
 
 use super::errors::During;
 use super::state::{Direction, Door, Mark, Medium, St};
@@ -43,10 +45,31 @@ impl St {
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        if buffer.is_empty() {
+        self.read_with(buffer.len(), |st| match st.block_size {
+            0 => st.read_one(buffer.len(), |drive| drive.read(buffer)),
+            size => st.read_blocks(buffer, size as usize),
+        })
+    }
+
+    /// As [`read`](Self::read); one record comes in the buffer in which it was opened.
+    pub(super) fn read_into(&mut self, longest: usize, record: &mut RecordBuffer) -> Result<(), Errno> {
+        let length = self.read_with(longest, |st| match st.block_size {
+            0 => st.read_one(longest, |drive| drive.read_record(longest, record)),
+            size => st.read_blocks(record.room(longest), size as usize),
+        })?;
+        record.keep(length);
+        Ok(())
+    }
+
+    fn read_with(
+        &mut self,
+        length: usize,
+        transfer: impl FnOnce(&mut Self) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        if length == 0 {
             return Ok(0);
         }
-        self.check_access(buffer.len())?;
+        self.check_access(length)?;
         if self.part().direction == Direction::Writing {
             self.settle(false)?;
         }
@@ -54,10 +77,7 @@ impl St {
             return self.read_beyond_end();
         }
         self.part().direction = Direction::Reading;
-        let length = match self.block_size {
-            0 => self.read_record(buffer)?,
-            size => self.read_blocks(buffer, size as usize)?,
-        };
+        let length = transfer(self)?;
         if length == 0 {
             self.advance_mark();
         } else {
@@ -97,15 +117,17 @@ impl St {
     }
 
     /// Variable block mode: one record.
-    fn read_record(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        match self.drive.read(buffer) {
+    fn read_one(
+        &mut self,
+        longest: usize,
+        read: impl FnOnce(&mut dyn TapeDrive) -> Result<ReadOutcome, DriveError>,
+    ) -> Result<usize, Errno> {
+        match read(&mut *self.drive) {
             Ok(ReadOutcome::Block { length }) => {
                 self.part().count_blocks(1);
-                if length > buffer.len() {
-                    let message = format!(
-                        "a record of {length} bytes was skipped: the program's buffer has {} bytes",
-                        buffer.len()
-                    );
+                if length > longest {
+                    let message =
+                        format!("a record of {length} bytes was skipped: the program's buffer has {longest} bytes");
                     self.note(&message, Errno::ENOMEM);
                     return Err(Errno::ENOMEM);
                 }
@@ -224,16 +246,32 @@ impl St {
     }
 
     pub(super) fn write(&mut self, record: &[u8]) -> Result<usize, Errno> {
-        if record.is_empty() {
+        self.write_with(record.len(), |st, range| st.write_block(range.len(), |drive| drive.write(&record[range])))
+    }
+
+    /// As [`write`](Self::write); one record may be sealed in the buffer in which it came.
+    pub(super) fn write_from(&mut self, record: &mut RecordBuffer) -> Result<usize, Errno> {
+        let length = record.as_slice().len();
+        self.write_with(length, |st, range| {
+            st.write_block(range.len(), |drive| match range.len() == length {
+                true => drive.write_record(record),
+                false => drive.write(&record.as_slice()[range.clone()]),
+            })
+        })
+    }
+
+    fn write_with(
+        &mut self,
+        length: usize,
+        mut write: impl FnMut(&mut Self, Range<usize>) -> Result<Warning, Errno>,
+    ) -> Result<usize, Errno> {
+        if length == 0 {
             return Ok(0);
         }
-        self.check_access(record.len())?;
+        self.check_access(length)?;
         let size = self.block_size as usize;
-        if size != 0 && !record.len().is_multiple_of(size) {
-            self.note(
-                &format!("a write of {} bytes is no multiple of the block length {size}", record.len()),
-                Errno::EINVAL,
-            );
+        if size != 0 && !length.is_multiple_of(size) {
+            self.note(&format!("a write of {length} bytes is no multiple of the block length {size}"), Errno::EINVAL);
             return Err(Errno::EINVAL);
         }
         if self.write_protected {
@@ -248,12 +286,12 @@ impl St {
             return Err(Errno::ENOSPC);
         }
         self.part().direction = Direction::Writing;
-        let step = if size == 0 { record.len() } else { size };
+        let step = if size == 0 { length } else { size };
         let mut done = 0;
-        for block in record.chunks_exact(step) {
-            match self.write_block(block) {
-                Ok(Warning::None | Warning::Programmable) => done += block.len(),
-                Ok(Warning::Early) => return Ok(done + block.len()),
+        while done < length {
+            match write(self, done..done + step) {
+                Ok(Warning::None | Warning::Programmable) => done += step,
+                Ok(Warning::Early) => return Ok(done + step),
                 Err(errno) if done == 0 => return Err(errno),
                 Err(errno) => {
                     // ENOSPC is remembered by the mark.
@@ -267,8 +305,12 @@ impl St {
         Ok(done)
     }
 
-    fn write_block(&mut self, block: &[u8]) -> Result<Warning, Errno> {
-        match self.drive.write(block) {
+    fn write_block(
+        &mut self,
+        length: usize,
+        write: impl FnOnce(&mut dyn TapeDrive) -> Result<Warning, DriveError>,
+    ) -> Result<Warning, Errno> {
+        match write(&mut *self.drive) {
             Ok(warning) => {
                 self.unsynchronised = true;
                 let part = self.part();
@@ -278,7 +320,7 @@ impl St {
                 }
                 self.board.count(|counters| {
                     counters.records_written += 1;
-                    counters.bytes_written += block.len() as u64;
+                    counters.bytes_written += length as u64;
                 });
                 Ok(warning)
             }
