@@ -7,6 +7,7 @@
 mod figures;
 mod machine;
 mod node;
+mod parts;
 mod pipe;
 mod process;
 mod seal;
@@ -39,6 +40,7 @@ pub(crate) struct Options {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
     Seal,
+    Parts,
     Pipe,
     Node,
 }
@@ -56,6 +58,7 @@ impl Options {
             };
             match *argument {
                 "seal" => options.which.push(Which::Seal),
+                "parts" => options.which.push(Which::Parts),
                 "pipe" => options.which.push(Which::Pipe),
                 "node" => options.which.push(Which::Node),
                 "--mib" => options.mebibytes = number(16, 16384)?,
@@ -65,14 +68,16 @@ impl Options {
             }
         }
         if options.which.is_empty() {
-            options.which = vec![Which::Seal, Which::Pipe, Which::Node];
+            options.which = vec![Which::Seal, Which::Parts, Which::Pipe, Which::Node];
         }
         Ok(options)
     }
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if options.build {
+    // The parts are built by themselves.
+    let needs_product = options.which.iter().any(|which| *which != Which::Parts);
+    if options.build && needs_product {
         // Linking each program takes minutes. The command alone holds all of the data path of a filter.
         let mut build = cargo();
         build.args(["build", "--locked", "--release", "--package", "sealtape", "--bin", "sealtape"]);
@@ -83,11 +88,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         checked(&mut build)?;
     }
     let product = command::binaries(command::Profile::Release)?.join("sealtape");
-    ensure!(product.is_file(), "{} is not built; leave out --no-build", product.display());
+    ensure!(!needs_product || product.is_file(), "{} is not built; leave out --no-build", product.display());
     let mut missed = Vec::new();
     for which in &options.which {
         match which {
             Which::Seal => missed.extend(seal::run(options, &product)?),
+            Which::Parts => parts::run(options)?,
             Which::Pipe => missed.extend(pipe::run(options, &product)?),
             Which::Node => missed.extend(node::run(options, &product)?),
         }
@@ -165,14 +171,14 @@ mod tests {
     #[test]
     fn the_page_has_a_place_for_each_benchmark() {
         let page = std::fs::read_to_string(page()).unwrap();
-        for name in ["seal", "pipe", "node"] {
+        for name in ["seal", "parts", "pipe", "node"] {
             replaced(&page, name, "x").unwrap();
         }
     }
 
     #[test]
     fn options_are_checked() {
-        assert!(Options::parse(&["pipe", "node", "--mib", "4096", "--rounds", "3"]).is_ok());
+        assert!(Options::parse(&["parts", "pipe", "node", "--mib", "4096", "--rounds", "3"]).is_ok());
         for wrong in [&["--mib", "0"][..], &["--mib"], &["--rounds", "x"], &["tape"]] {
             assert!(Options::parse(wrong).is_err(), "{wrong:?}");
         }
