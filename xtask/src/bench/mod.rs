@@ -87,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // Linking each program takes minutes. The command alone holds all of the data path of a filter.
         let mut build = cargo();
         build.args(["build", "--locked", "--release", "--package", "sealtape", "--bin", "sealtape"]);
-        if options.which.contains(&Which::Node) {
+        if options.which.iter().any(|which| matches!(which, Which::Pipe | Which::Node)) {
             build.args(["--bin", "sealtaped", "--bin", "sealtape-keyd"]);
         }
         if options.which.iter().any(|which| matches!(which, Which::Node | Which::Chain)) {
