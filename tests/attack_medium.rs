@@ -14,9 +14,9 @@ use catalogue::Catalogue;
 use sealtape::seal::{Compression, LABEL_LEN, Refusal, Suite, VolumeLabel};
 use sealtape::unit::{LabelRequest, Overwrite, SealedTape};
 use sealtape::volume::{Access, KeySource};
-use sealtape_drivers::image::faults::{Command, Effect, FaultPlan, FaultyDrive};
+use sealtape_drivers::image::faults::{Command, Effect};
 use sealtape_drivers::medium::model::Object;
-use sealtape_drivers::medium::{DriveErrorKind, Position, SharedDrive, SpaceKind, TapeDrive};
+use sealtape_drivers::medium::{DriveErrorKind, Position, SpaceKind, TapeDrive};
 
 /// Places of [`write_volume`]: records at 0–3, 5–7 (first session) and 9–11 (second); filemarks at 4, 8 and 12.
 const OBJECTS: u64 = 13;
@@ -458,22 +458,11 @@ fn a_blank_tape_is_no_volume() {
     assert_eq!(bench.objects(0), []);
 }
 
-/// A unit over a drive that fails by plan, labelled.
-fn faulty() -> (tempfile::TempDir, SharedDrive<FaultyDrive<sealtape_drivers::medium::model::ModelTape>>, SealedTape) {
-    let folder = bench::scratch();
-    let catalogue = Catalogue::new(Suite::AES_256_GCM_SIV, Compression::NONE, 1);
-    let raw = SharedDrive::new(FaultyDrive::new(bench::model(1), FaultPlan::default()));
-    let mut unit = bench::unit_over(Box::new(raw.clone()), &catalogue, &folder.path().join("mark"), 8, true);
-    unit.load_medium().unwrap();
-    unit.label_medium(&LabelRequest { ticket: String::new(), overwrite: Overwrite::Nothing }).unwrap();
-    (folder, raw, unit)
-}
-
 /// Records that were acknowledged and then lost are told of before the cartridge goes.
 #[test]
 fn an_unload_that_loses_records_fails_once() {
     for effect in [Effect::Medium, Effect::Hardware, Effect::Reset] {
-        let (_folder, raw, mut unit) = faulty();
+        let (_folder, raw, mut unit) = bench::faulty();
         unit.write(b"kept").unwrap();
         unit.write_filemarks(1, false).unwrap();
         raw.lock().set_plan(bench::once(Command::Write, 1, effect));
@@ -490,7 +479,7 @@ fn an_unload_that_loses_records_fails_once() {
 #[test]
 fn a_medium_that_vanishes_takes_no_acknowledged_record_with_it_in_silence() {
     for effect in [Effect::UnitAttention, Effect::NotReady] {
-        let (_folder, raw, mut unit) = faulty();
+        let (_folder, raw, mut unit) = bench::faulty();
         unit.write(b"acknowledged").unwrap();
         raw.lock().set_plan(bench::once(Command::TestUnitReady, 1, effect));
         unit.test_unit_ready().unwrap_err();
@@ -506,7 +495,7 @@ fn a_medium_that_vanishes_takes_no_acknowledged_record_with_it_in_silence() {
 /// A deferred error is about records that were taken before, with whatever command the drive tells it.
 #[test]
 fn a_deferred_error_of_a_filemark_stops_writing() {
-    let (_folder, raw, mut unit) = faulty();
+    let (_folder, raw, mut unit) = bench::faulty();
     unit.write(b"acknowledged").unwrap();
     raw.lock().set_plan(bench::once(Command::WriteFilemarks, 1, Effect::Lost));
     assert!(unit.write_filemarks(1, false).unwrap_err().sense.flags.deferred);
@@ -529,46 +518,14 @@ fn no_plaintext_stays_in_memory_after_a_reload() {
         unit.write(&secret).unwrap();
         unit.write_filemarks(1, false).unwrap();
     });
-    assert!(in_memory(&masked), "the search finds what is there");
+    assert!(bench::in_memory(&masked), "the search finds what is there");
     zeroize::Zeroize::zeroize(&mut secret);
-    assert!(!in_memory(&masked), "plaintext of a written record is left in memory");
+    assert!(!bench::in_memory(&masked), "plaintext of a written record is left in memory");
     bench.host(|unit| {
         unit.space(SpaceKind::EndOfData, 0).unwrap();
         unit.write(b"appended").unwrap();
-        assert!(!in_memory(&masked), "plaintext of a record that was looked at is left in memory");
+        assert!(!bench::in_memory(&masked), "plaintext of a record that was looked at is left in memory");
     });
-}
-
-/// Whether a text, of which only a masked copy is held, stands anywhere in this process's writable memory.
-fn in_memory(masked: &[u8; 64]) -> bool {
-    use std::os::unix::fs::FileExt;
-    let memory = std::fs::File::open("/proc/self/mem").unwrap();
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let writable = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")));
-    let mut piece = vec![0; 1 << 20];
-    let own = piece.as_ptr() as u64;
-    for line in writable {
-        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
-        let (mut from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
-        while from < to {
-            let length = ((to - from) as usize).min(piece.len());
-            if memory.read_exact_at(&mut piece[..length], from).is_ok() {
-                let found = piece[..length].windows(64).position(|window| {
-                    window[0] ^ 0x5a == masked[0] && window.iter().zip(masked).all(|(byte, mask)| byte ^ 0x5a == *mask)
-                });
-                // What was copied into the buffer of this search is not counted.
-                let outside = found.map(|at| from + at as u64).filter(|at| !(own..own + (1 << 20)).contains(at));
-                if outside.is_some() {
-                    piece.fill(0);
-                    return true;
-                }
-            }
-            // Overlapping, so that nothing is missed between two pieces.
-            from += if from + length as u64 == to { length as u64 } else { length as u64 - 64 };
-        }
-    }
-    piece.fill(0);
-    false
 }
 
 /// A drive tells once that it was reset, with whatever command comes first: also one that only asks. Whatever the host
@@ -578,7 +535,7 @@ fn a_reset_told_to_a_question_does_not_cost_the_label() {
     for command in [Command::ReadPosition, Command::Other, Command::TestUnitReady, Command::Space] {
         for at in 1..4 {
             for records in [1, 8] {
-                let (_folder, raw, mut unit) = faulty();
+                let (_folder, raw, mut unit) = bench::faulty();
                 let label = raw.lock().inner_mut().objects(0)[0].clone();
                 for _ in 0..records {
                     unit.write(b"one").unwrap();
@@ -607,7 +564,7 @@ fn a_reset_told_to_a_question_does_not_cost_the_label() {
 #[test]
 fn a_load_that_failed_is_not_a_blank_tape() {
     for command in [Command::Locate, Command::Read] {
-        let (_folder, raw, mut unit) = faulty();
+        let (_folder, raw, mut unit) = bench::faulty();
         unit.write(b"a record").unwrap();
         unit.write_filemarks(1, false).unwrap();
         unit.unload().unwrap();

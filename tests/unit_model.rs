@@ -20,8 +20,12 @@ static POOL: LazyLock<Arc<SealPool>> = LazyLock::new(|| SealPool::start(2).unwra
 #[derive(Clone, Debug)]
 enum Step {
     Write(u16, u8),
+    /// So many blocks, one after another.
+    WriteOn(u8, u8),
     Filemarks(u8, bool),
     Read(u16),
+    /// So many objects, one after another: the unit begins to read ahead.
+    ReadOn(u8),
     Space(SpaceKind, i8),
     Locate(u8, u8),
     Rewind,
@@ -34,11 +38,13 @@ fn step() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![Just(SpaceKind::Blocks), Just(SpaceKind::Filemarks)];
     prop_oneof![
         6 => (1_u16..3000, any::<u8>()).prop_map(|(length, fill)| Step::Write(length, fill)),
+        2 => (8_u8..30, any::<u8>()).prop_map(|(count, fill)| Step::WriteOn(count, fill)),
         2 => (1_u8..3, any::<bool>()).prop_map(|(count, immediate)| Step::Filemarks(count, immediate)),
         5 => (1_u16..3000).prop_map(Step::Read),
+        2 => (1_u8..24).prop_map(Step::ReadOn),
         3 => (kind, -6_i8..7).prop_map(|(kind, count)| Step::Space(kind, count)),
         1 => Just(Step::Space(SpaceKind::EndOfData, 0)),
-        2 => (0_u8..2, 0_u8..24).prop_map(|(partition, object)| Step::Locate(partition, object)),
+        2 => (0_u8..2, 0_u8..60).prop_map(|(partition, object)| Step::Locate(partition, object)),
         1 => Just(Step::Rewind),
         1 => Just(Step::Synchronise),
         1 => Just(Step::Reload),
@@ -70,12 +76,17 @@ fn show<T: std::fmt::Debug>(result: Result<T, sealtape_drivers::medium::DriveErr
 fn apply(tape: &mut dyn TapeDrive, step: &Step) -> String {
     match step {
         Step::Write(length, fill) => show(tape.write(&block(*length, *fill))),
+        Step::WriteOn(count, fill) => {
+            let length = |number: u8| 1 + u16::from(number.wrapping_mul(*fill)) * 11;
+            (0..*count).map(|number| apply(tape, &Step::Write(length(number), *fill))).collect::<Vec<_>>().join(" ")
+        }
         Step::Filemarks(count, immediate) => show(tape.write_filemarks(u32::from(*count), *immediate)),
         Step::Read(length) => {
             let mut buffer = vec![0; usize::from(*length)];
             let outcome = show(tape.read(&mut buffer));
             format!("{outcome} {:08x}", crc32c::crc32c(&buffer))
         }
+        Step::ReadOn(count) => (0..*count).map(|_| apply(tape, &Step::Read(3000))).collect::<Vec<_>>().join(" "),
         Step::Space(kind, count) => show(tape.space(*kind, i64::from(*count))),
         Step::Locate(partition, object) => {
             show(tape.locate(Position { partition: *partition, object: u64::from(*object) }))
@@ -127,6 +138,17 @@ fn compare(steps: &[Step], partitions: u8, suite: Suite, compression: Compressio
             sealed.load_medium().unwrap();
         } else {
             assert_eq!(apply(&mut sealed, step), apply(&mut model, step), "step {number} {step:?} of {steps:?}");
+        }
+        // Whoever asks where it stands ends its reading ahead: not always here.
+        if let Step::Read(length) | Step::Write(length, _) = step
+            && length % 2 == 0
+        {
+            continue;
+        }
+        if let Step::ReadOn(count) = step
+            && count % 4 != 0
+        {
+            continue;
         }
         let (at, expected) = (sealed.read_position().unwrap(), model.read_position().unwrap());
         assert_eq!(at.position, expected.position, "position after step {number} {step:?} of {steps:?}");

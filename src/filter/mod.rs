@@ -7,7 +7,6 @@
 
 mod open;
 mod seal;
-mod slot;
 mod window;
 
 use std::io;

@@ -7,8 +7,8 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use uuid::Uuid;
 
-use super::slot::{Left, Promise, Slot};
 use super::{FilterError, read_full};
+use crate::pipeline::slot::{Left, Promise, Slot};
 use crate::seal::stream::{CHUNK_LEN, encode_head};
 use crate::seal::{
     Chain, Compression, GenerationKeys, GenerationRecord, Link, PlainRecord, RecordKind, Reservation, SealedRecord,

@@ -14,8 +14,8 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zeroize::Zeroizing;
 
-use super::slot::{Left, Promise, Slot};
 use super::{FilterError, Place, read_full};
+use crate::pipeline::slot::{Left, Promise, Slot};
 use crate::seal::opener::{CipherCache, check_record, make_room, mark_of, open_in_place};
 use crate::seal::stream::record_len;
 use crate::seal::suite::RecordOpener;

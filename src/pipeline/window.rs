@@ -186,6 +186,13 @@ impl WritePipeline {
         lock(&self.shared.progress).free.take(text + OVERHEAD)
     }
 
+    /// Gives up buffers that no record is in, before another use of the same memory.
+    pub fn release_buffers(&self) {
+        let mut progress = lock(&self.shared.progress);
+        progress.free.buffers.clear();
+        progress.free.bytes = 0;
+    }
+
     /// Whether each record is waited for. So is the first one after a motion: only its outcome tells whether the end of the medium is
     /// nearer than a window's length.
     pub fn is_synchronous(&self) -> bool {
@@ -215,7 +222,7 @@ impl WritePipeline {
         let index = self.shared.index(number);
         *lock(&slots.0[index].entry) = Entry::Sealing;
         self.shared.announce(number);
-        self.pool.submit(SealJob { slots, index, reservation, record, compression });
+        self.pool.seal(SealJob { slots, index, reservation, record, compression });
         self.finish_submit(number, synchronous)
     }
 

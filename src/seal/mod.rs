@@ -25,7 +25,7 @@ pub mod wipe;
 pub use chain::{Chain, Link, RecordMark};
 pub use compress::Compression;
 pub use end::{KeyEnd, WeakKeyEnd};
-pub use envelope::{HEADER_LEN, Header, MAX_PLAIN, OVERHEAD, RecordKind};
+pub use envelope::{HEADER_LEN, Header, MAX_PLAIN, OVERHEAD, RecordKind, parse_record};
 pub use generation::{GenerationRecord, Stanza};
 pub use keys::{GenerationKeys, GenerationScope, OpeningKeys, Opens, ReleasedKeys, Seals, SessionId};
 pub use label::{LABEL_LEN, VolumeKind, VolumeLabel};

@@ -46,14 +46,22 @@ impl OpenedRecord {
 /// The first check of the specification that fails.
 pub fn check_record(block: &[u8], scope: &GenerationScope, stream: bool, chain: &Chain) -> Result<Header, Refusal> {
     let header = parse_record(block, stream, scope.suite)?;
+    check_place(&header, scope, chain)?;
+    Ok(header)
+}
+
+/// The second half of [`check_record`], of a record whose envelope was checked.
+///
+/// # Errors
+/// The first check of the specification that fails.
+pub fn check_place(header: &Header, scope: &GenerationScope, chain: &Chain) -> Result<(), Refusal> {
     if header.partition != scope.partition {
         return Err(Refusal::WrongPartition);
     }
     if header.generation != scope.generation {
         return Err(Refusal::WrongGeneration);
     }
-    chain.check(&header)?;
-    Ok(header)
+    chain.check(header)
 }
 
 /// Verifies the tag of a block whose header was checked, and puts its plaintext into `output` (cleared first, wiped
@@ -140,6 +148,11 @@ pub struct CipherCache {
 }
 
 impl CipherCache {
+    /// The session that was met last, and its cipher.
+    pub fn last(&self) -> Option<(SessionId, std::sync::Arc<dyn RecordOpener>)> {
+        self.last.clone()
+    }
+
     /// The cipher of a session.
     ///
     /// # Errors

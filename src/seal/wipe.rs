@@ -6,3 +6,9 @@ pub fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     zeroize::optimization_barrier(bytes);
 }
+
+/// The same for all that a buffer has room for.
+pub fn wipe_whole(buffer: &mut Vec<u8>) {
+    buffer.resize(buffer.capacity(), 0);
+    wipe(buffer);
+}

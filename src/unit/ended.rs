@@ -47,6 +47,7 @@ impl SealedTape {
                 generation.keys.end_switch().end(reason);
             }
         }
+        self.ahead.stop();
         self.ciphers = CipherCache::default();
         self.plain.zeroize();
         self.raw.zeroize();

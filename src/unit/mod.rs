@@ -4,6 +4,7 @@
 //! hidden label, whose blocks are plain, and whose positions, residues and limits are those of such a tape. [`st`] gives
 //! any drive the semantics of the kernel's tape driver, for the nodes.
 
+mod ahead;
 mod ended;
 mod guard;
 mod label;

@@ -5,7 +5,6 @@ use sealtape_drivers::medium::{
     PositionReport, ReadOutcome, SpaceKind, SpaceOutcome, SpaceStop, TapeDrive, Warning,
 };
 
-use super::refusals;
 use super::sealed::SealedTape;
 use crate::volume::{HIDDEN_FILEMARKS, HIDDEN_OBJECTS};
 
@@ -224,10 +223,7 @@ impl TapeDrive for SealedTape {
             Err(error) => {
                 match error.kind {
                     DriveErrorKind::NotReady | DriveErrorKind::UnitAttention if self.loaded.is_some() => {
-                        let lost = self.mark.is_set().then_some(self.unsynchronised_objects);
-                        self.forget_medium();
-                        // Whatever is loaded now: who was told that records were taken has to hear that they are gone.
-                        self.write_blocked = lost.map(|lost| refusals::deferred(&error, lost));
+                        self.medium_changed(&error);
                     }
                     DriveErrorKind::Reset | DriveErrorKind::Transport => {
                         return Err(self.drive_failed(error));

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sealtape_drivers::medium::{BlockLimits, DriveError, DriveErrorKind, MediumStatus, Position, TapeDrive};
 use uuid::Uuid;
 
+use super::ahead::AheadDrive;
 use super::guard::GuardedDrive;
+use super::refusals;
 use super::unsynchronised::UnsynchronisedMark;
-use crate::pipeline::{SealPool, SharedDrive, WindowLimits, WritePipeline};
+use crate::pipeline::{ReadAhead, SealPool, SharedDrive, WindowLimits, WritePipeline};
 use crate::seal::chain::Before;
 use crate::seal::opener::CipherCache;
 use crate::seal::{LABEL_LEN, Refusal, SessionId, Suite, VolumeLabel};
@@ -130,6 +132,7 @@ pub struct SealedTape {
     pub(super) name: String,
     pub(super) drive: SharedDrive,
     pub(super) pipeline: WritePipeline,
+    pub(super) ahead: Arc<ReadAhead>,
     pub(super) keys: Box<dyn KeySource>,
     pub(super) options: UnitOptions,
     pub(super) mark: UnsynchronisedMark,
@@ -166,6 +169,8 @@ impl SealedTape {
         mark: UnsynchronisedMark,
     ) -> std::io::Result<Self> {
         let drive: SharedDrive = Arc::new(Mutex::new(Box::new(GuardedDrive::new(drive))));
+        let ahead = Arc::new(ReadAhead::start(Arc::clone(&drive), Arc::clone(&pool), options.window)?);
+        let drive: SharedDrive = Arc::new(Mutex::new(Box::new(AheadDrive::new(drive, Arc::clone(&ahead)))));
         let pipeline = WritePipeline::start(Arc::clone(&drive), pool, options.window)?;
         let name = name.into();
         let write_blocked = mark.is_set().then(|| unclean_stop(&name));
@@ -173,6 +178,7 @@ impl SealedTape {
             name,
             drive,
             pipeline,
+            ahead,
             keys,
             options,
             mark,
@@ -299,6 +305,7 @@ impl SealedTape {
 
     /// The cartridge is gone (or another one came): keys are wiped.
     pub(super) fn forget_medium(&mut self) {
+        self.ahead.forget();
         self.ciphers = CipherCache::default();
         self.pipeline.reset();
         self.write_blocked = None;
@@ -312,6 +319,14 @@ impl SealedTape {
         {
             tracing::warn!(drive = %self.name, %error, "the key authority was not told of the unloading");
         }
+    }
+
+    /// The drive says that another medium may be in it, or none: what it is is found out before it is used.
+    pub(super) fn medium_changed(&mut self, error: &DriveError) {
+        let lost = self.mark.is_set().then_some(self.unsynchronised_objects);
+        self.forget_medium();
+        // Whatever is loaded now: who was told that records were taken has to hear that they are gone.
+        self.write_blocked = lost.map(|lost| refusals::deferred(error, lost));
     }
 
     /// An operator has seen what was refused: writing is possible again. Returns what that was.

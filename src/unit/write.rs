@@ -550,6 +550,12 @@ impl SealedTape {
             // A failure is kept by the window, and told by the next command that settles.
             drop(self.pipeline.drain());
         }
+        // It says so once, and not always to a command that asks for it.
+        let changed = error.sense.additional == AdditionalSense::MEDIUM_MAY_HAVE_CHANGED;
+        if error.kind == DriveErrorKind::UnitAttention && changed && self.loaded.is_some() {
+            self.medium_changed(&error);
+            return error;
+        }
         if let Some(loaded) = self.loaded.as_mut() {
             if error.position_lost() || deferred {
                 loaded.position_known = false;

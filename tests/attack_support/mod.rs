@@ -10,7 +10,7 @@ use sealtape::pipeline::{SealPool, WindowLimits};
 use sealtape::seal::{Compression, Suite};
 use sealtape::unit::{LabelRequest, Overwrite, SealedTape, UnitOptions, UnsynchronisedMark};
 use sealtape::volume::Access;
-use sealtape_drivers::image::faults::{Command, Effect, Fault, FaultPlan};
+use sealtape_drivers::image::faults::{Command, Effect, Fault, FaultPlan, FaultyDrive};
 use sealtape_drivers::medium::model::{ModelOptions, ModelTape, Object};
 use sealtape_drivers::medium::{DriveError, Position, ReadOutcome, SharedDrive, TapeDrive};
 
@@ -143,4 +143,47 @@ pub(crate) fn by_locate(unit: &mut SealedTape, partition: u8, count: u64) -> Vec
     }
     reads.reverse();
     reads
+}
+
+/// Whether a text, of which only a masked copy is held, stands anywhere in this process's writable memory.
+pub(crate) fn in_memory(masked: &[u8; 64]) -> bool {
+    use std::os::unix::fs::FileExt;
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let writable = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")));
+    let mut piece = vec![0; 1 << 20];
+    let own = piece.as_ptr() as u64;
+    for line in writable {
+        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let (mut from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        while from < to {
+            let length = ((to - from) as usize).min(piece.len());
+            if memory.read_exact_at(&mut piece[..length], from).is_ok() {
+                let found = piece[..length].windows(64).position(|window| {
+                    window[0] ^ 0x5a == masked[0] && window.iter().zip(masked).all(|(byte, mask)| byte ^ 0x5a == *mask)
+                });
+                // What was copied into the buffer of this search is not counted.
+                let outside = found.map(|at| from + at as u64).filter(|at| !(own..own + (1 << 20)).contains(at));
+                if outside.is_some() {
+                    piece.fill(0);
+                    return true;
+                }
+            }
+            // Overlapping, so that nothing is missed between two pieces.
+            from += if from + length as u64 == to { length as u64 } else { length as u64 - 64 };
+        }
+    }
+    piece.fill(0);
+    false
+}
+
+/// A unit over a drive that fails by plan, labelled.
+pub(crate) fn faulty() -> (tempfile::TempDir, SharedDrive<FaultyDrive<ModelTape>>, SealedTape) {
+    let folder = scratch();
+    let catalogue = Catalogue::new(Suite::AES_256_GCM_SIV, Compression::NONE, 1);
+    let raw = SharedDrive::new(FaultyDrive::new(model(1), FaultPlan::default()));
+    let mut unit = unit_over(Box::new(raw.clone()), &catalogue, &folder.path().join("mark"), 8, true);
+    unit.load_medium().unwrap();
+    unit.label_medium(&LabelRequest { ticket: String::new(), overwrite: Overwrite::Nothing }).unwrap();
+    (folder, raw, unit)
 }

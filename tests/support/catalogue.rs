@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use sealtape::seal::{
-    Compression, GenerationKeys, GenerationRecord, GenerationScope, ReleasedKeys, Stanza, Suite, VolumeLabel,
+    Compression, GenerationKeys, GenerationRecord, GenerationScope, KeyEnd, OpeningKeys, ReleasedKeys, Stanza, Suite,
+    VolumeLabel,
 };
 use sealtape::volume::keys::{CatalogueContent, KnownEnd, VolumeToLabel};
 use sealtape::volume::{
@@ -34,6 +35,7 @@ struct Inner {
     away: bool,
     incidents: Vec<String>,
     loads: u64,
+    released: Vec<KeyEnd>,
 }
 
 /// Shared by every unit that a test makes, as the real one is.
@@ -51,6 +53,7 @@ impl Catalogue {
             away: false,
             incidents: Vec::new(),
             loads: 0,
+            released: Vec::new(),
         })))
     }
 
@@ -65,6 +68,11 @@ impl Catalogue {
 
     pub(crate) fn set_append_only(&self, append_only: bool) {
         self.0.lock().unwrap().policy.append_only = append_only;
+    }
+
+    /// Ends every key that was released.
+    pub(crate) fn end_keys(&self, reason: &str) {
+        self.0.lock().unwrap().released.drain(..).for_each(|end| end.end(reason));
     }
 
     pub(crate) fn incidents(&self) -> Vec<String> {
@@ -124,8 +132,10 @@ impl KeySource for Catalogue {
             let generation =
                 Generation { key: bytes, key_id, active: false, ordinals: 0, sessions: Vec::new(), end: None };
             inner.generations.insert((volume, partition, number), generation);
+            let keys = GenerationKeys::new(key(&bytes), scope);
+            inner.released.push(keys.end_switch().clone());
             Ok(NewGeneration {
-                keys: GenerationKeys::new(key(&bytes), scope),
+                keys,
                 key_id,
                 first_session_ordinal: 1,
                 stanzas: vec![Stanza { kind: 1, body: vec![7; 56] }],
@@ -161,13 +171,17 @@ impl KeySource for Catalogue {
             if generation.key_id != record.key_id {
                 return Err(unknown());
             }
-            Ok(LoadedGeneration {
-                keys: ReleasedKeys::Seals(GenerationKeys::new(key(&generation.key), scope)),
+            let keys = GenerationKeys::new(key(&generation.key), scope);
+            let released = keys.end_switch().clone();
+            let loaded = LoadedGeneration {
+                keys: ReleasedKeys::Seals(keys),
                 new_generation_allowed: true,
                 policy,
                 pending: !generation.active,
                 content: Some(CatalogueContent { sessions: generation.sessions.clone(), end: generation.end }),
-            })
+            };
+            inner.released.push(released);
+            Ok(loaded)
         })
     }
 

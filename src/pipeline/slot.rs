@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What a thread that kept its promise or could not leaves behind.
-pub(super) enum Left<T> {
+pub(crate) enum Left<T> {
     /// What it made.
     Outcome(T),
     /// It panicked.
@@ -12,7 +12,7 @@ pub(super) enum Left<T> {
 
 /// A place that is filled once and emptied, over and over. It is no channel of the crate that the queues are of: each of those is
 /// allocated, and what nobody takes out of one stays in memory as long as anything can be sent, and these go round.
-pub(super) struct Slot<T> {
+pub(crate) struct Slot<T> {
     left: Mutex<Option<Left<T>>>,
     put: Condvar,
 }
@@ -35,7 +35,7 @@ impl<T> Slot<T> {
     }
 
     /// Waits for what is put here.
-    pub(super) fn take(&self) -> Left<T> {
+    pub(crate) fn take(&self) -> Left<T> {
         let mut left = self.lock();
         loop {
             match left.take() {
@@ -47,14 +47,14 @@ impl<T> Slot<T> {
 }
 
 /// The duty to put an outcome into a slot: whoever waits there is not left waiting.
-pub(super) struct Promise<T>(Option<Arc<Slot<T>>>);
+pub(crate) struct Promise<T>(Option<Arc<Slot<T>>>);
 
 impl<T> Promise<T> {
-    pub(super) fn for_slot(slot: &Arc<Slot<T>>) -> Self {
+    pub(crate) fn for_slot(slot: &Arc<Slot<T>>) -> Self {
         Self(Some(Arc::clone(slot)))
     }
 
-    pub(super) fn keep(mut self, outcome: T) {
+    pub(crate) fn keep(mut self, outcome: T) {
         if let Some(slot) = self.0.take() {
             slot.put(Left::Outcome(outcome));
         }
