@@ -54,13 +54,14 @@ cargo xtask <task>
         --product FOLDER    through the product too, with its programs in FOLDER
         --case NAME         only this one; --report FILE
 
-  bench [seal|parts|pipe|node] [--mib N] [--rounds N] [--no-build]
+  bench [seal|parts|pipe|node|chain] [--mib N] [--rounds N] [--no-build]
         what sealing costs, in the release build, beside others on the same data in the same run; prints tables, writes JSON
         below the target folder, and updates docs/benchmarks.md. It fails where a goal is not reached. (all)
         seal        the suites in the shipped program, beside aws-lc-rs, on one core
         parts       ciphers, checksum, and records by what is in them and how they are compressed, by criterion, on one core
         pipe        `sealtape seal` and `open` beside dd, openssl, aespipe, age and gpg
         node        a virtual drive, sealed beside raw; four of them at once; memory, latency, start of the services
+        chain       a virtual SCSI drive over a SCSI drive of the kernel, sealed beside raw, in the guest lab
         --mib N     how much goes through the pipe or the drive each time (1024)
         --rounds N  how often each has its turn (5)
 
@@ -91,6 +92,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["lab", options @ ..] => match lab::run(options)? {},
         ["bench", options @ ..] => bench::run(&bench::Options::parse(options)?),
         [bench::RUN_MEASURED, arguments @ ..] => bench::run_measured(arguments),
+        [bench::RUN_CHAIN, arguments @ ..] => bench::run_in_guest(arguments),
         ["hwtest", options @ ..] => hwtest::run(options),
         ["setup"] | ["setup", "test"] => setup::for_test().map(drop),
         ["setup", "demo"] => setup::for_demo(),

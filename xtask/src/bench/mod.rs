@@ -4,6 +4,7 @@
 //! median of the ratios within each round. Each run prints tables, writes JSON below the target folder, and puts its tables into
 //! `docs/benchmarks.md`.
 
+mod chain;
 mod figures;
 mod machine;
 mod node;
@@ -11,6 +12,7 @@ mod parts;
 mod pipe;
 mod process;
 mod seal;
+mod served;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,7 @@ use serde_json::{Value, json};
 use crate::command::{self, cargo, checked};
 use crate::demo::stage::{self, Stage};
 
+pub(crate) use chain::run_in_guest;
 pub(crate) use process::run_measured;
 
 /// Files in memory: a disk would be what is measured.
@@ -28,6 +31,12 @@ const FOLDER: &str = "sealtape-bench-";
 
 /// The first word of a command line that `bench` gives itself.
 pub(crate) const RUN_MEASURED: &str = "run-measured";
+
+/// The same, for the part of it that runs in the guest lab.
+pub(crate) const RUN_CHAIN: &str = "run-chain";
+
+/// What is neither the client nor built with the product.
+const PROGRAM: &str = "sealtape-bench-node";
 
 /// What the user asked for.
 pub(crate) struct Options {
@@ -43,6 +52,7 @@ enum Which {
     Parts,
     Pipe,
     Node,
+    Chain,
 }
 
 impl Options {
@@ -61,6 +71,7 @@ impl Options {
                 "parts" => options.which.push(Which::Parts),
                 "pipe" => options.which.push(Which::Pipe),
                 "node" => options.which.push(Which::Node),
+                "chain" => options.which.push(Which::Chain),
                 "--mib" => options.mebibytes = number(16, 16384)?,
                 "--rounds" => options.rounds = number(1, 99)? as usize,
                 "--no-build" => options.build = false,
@@ -68,7 +79,7 @@ impl Options {
             }
         }
         if options.which.is_empty() {
-            options.which = vec![Which::Seal, Which::Parts, Which::Pipe, Which::Node];
+            options.which = vec![Which::Seal, Which::Parts, Which::Pipe, Which::Node, Which::Chain];
         }
         Ok(options)
     }
@@ -81,9 +92,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // Linking each program takes minutes. The command alone holds all of the data path of a filter.
         let mut build = cargo();
         build.args(["build", "--locked", "--release", "--package", "sealtape", "--bin", "sealtape"]);
-        if options.which.contains(&Which::Node) {
+        if options.which.iter().any(|which| matches!(which, Which::Pipe | Which::Node)) {
             build.args(["--bin", "sealtaped", "--bin", "sealtape-keyd"]);
-            build.args(["--package", "sealtape-hwtest", "--bin", node::PROGRAM]);
+        }
+        if options.which.iter().any(|which| matches!(which, Which::Node | Which::Chain)) {
+            build.args(["--package", "sealtape-hwtest", "--bin", PROGRAM]);
+        }
+        if options.which.contains(&Which::Chain) {
+            build.args(["--bin", chain::LAB]);
         }
         checked(&mut build)?;
     }
@@ -96,6 +112,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Which::Parts => parts::run(options)?,
             Which::Pipe => missed.extend(pipe::run(options, &product)?),
             Which::Node => missed.extend(node::run(options, &product)?),
+            Which::Chain => missed.extend(chain::run(options, &product)?),
         }
     }
     ensure!(missed.is_empty(), "not reached: {}", missed.join("; "));
@@ -165,20 +182,20 @@ mod tests {
             "a\n<!-- seal: begin -->\n\nnew\n\n<!-- seal: end -->\nb\n<!-- pipe: begin -->\n<!-- pipe: end -->\n"
         );
         assert_eq!(replaced(&once, "seal", "new").unwrap(), once);
-        assert!(replaced(page, "chain", "x").is_err());
+        assert!(replaced(page, "node", "x").is_err());
     }
 
     #[test]
     fn the_page_has_a_place_for_each_benchmark() {
         let page = std::fs::read_to_string(page()).unwrap();
-        for name in ["seal", "parts", "pipe", "node"] {
+        for name in ["seal", "parts", "pipe", "node", "chain"] {
             replaced(&page, name, "x").unwrap();
         }
     }
 
     #[test]
     fn options_are_checked() {
-        assert!(Options::parse(&["parts", "pipe", "node", "--mib", "4096", "--rounds", "3"]).is_ok());
+        assert!(Options::parse(&["parts", "pipe", "node", "chain", "--mib", "4096", "--rounds", "3"]).is_ok());
         for wrong in [&["--mib", "0"][..], &["--mib"], &["--rounds", "x"], &["tape"]] {
             assert!(Options::parse(wrong).is_err(), "{wrong:?}");
         }

@@ -14,7 +14,7 @@ use self::peers::Peer;
 use super::figures::{median, ratio, table};
 use super::process::{Took, measure};
 use super::{Options, in_memory, machine, publish};
-use crate::command::{Profile, binaries, checked, output};
+use crate::command::{Profile, checked, output};
 use crate::demo::stage::Stage;
 use crate::setup;
 
@@ -44,10 +44,7 @@ struct Field {
 pub(super) fn run(options: &Options, product: &Path) -> Result<Vec<String>> {
     setup::for_bench()?;
     // The services are asked for one key a run; the data path is all in the command that is measured.
-    if !binaries(Profile::Dev)?.join("sealtaped").is_file() {
-        crate::command::build(Profile::Dev)?;
-    }
-    let stage = Stage::set(Profile::Dev)?;
+    let stage = Stage::set(Profile::Release)?;
     let folder = in_memory(&stage)?;
     output(stage.sealtape().arg("init"))?;
     stage.start_services()?;

@@ -1,4 +1,5 @@
-//! `sealtape-bench-node`: the virtual drive of `cargo xtask bench node`, and the program that writes to it and reads from it.
+//! `sealtape-bench-node`: the virtual drives of `cargo xtask bench node` and `bench chain`, and the program that writes to them and reads from
+//! them.
 //!
 //! It is no part of the product and is not installed. `serve` mounts nodes as the data path does, with the same unit, sealing threads and
 //! windows, but over drives that cost nothing and with a catalogue in memory; or, to compare with, without the unit: then **what is
@@ -6,6 +7,7 @@
 
 mod client;
 mod fill;
+mod scsi;
 mod serve;
 mod tape;
 

@@ -2,7 +2,6 @@
 //!
 //! `sealtape-bench-node` serves both, with the product's own node, unit, threads and windows, and is the client too.
 
-mod served;
 mod services;
 
 use std::path::{Path, PathBuf};
@@ -10,16 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use self::served::{Client, Drive, Served, Unit, number};
 use self::services::Services;
 use super::figures::{median, ratio, table};
-use super::{Options, in_memory, publish};
+use super::served::{Client, Drive, Figures, Served, Unit, number, room};
+use super::{Options, PROGRAM, in_memory, publish};
 use crate::command::Profile;
 use crate::demo::stage::Stage;
 use crate::setup;
-
-/// What is neither the client nor built with the product.
-pub(super) const PROGRAM: &str = "sealtape-bench-node";
 
 const BLOCKS: [u64; 2] = [256 << 10, 1 << 20];
 /// Of the block of several drives, and of the bound for CPU time.
@@ -47,12 +43,6 @@ struct Line {
     block: u64,
     raw: Figures,
     sealed: Figures,
-}
-
-#[derive(Default)]
-struct Figures {
-    rates: Vec<f64>,
-    cpu_per_gb: Vec<f64>,
 }
 
 /// Several drives in one process, beside one of them.
@@ -116,7 +106,7 @@ pub(super) fn run(options: &Options, product: &Path) -> Result<Vec<String>> {
 
 impl Field<'_> {
     fn serve(&self, what: (Unit, Drive), drives: usize, mebibytes: u64) -> Result<Served> {
-        Served::start(&self.program, self.folder, what, drives, mebibytes, &[])
+        Served::start(&self.program, self.folder, what, drives, room(mebibytes), &[])
     }
 
     fn client(&self, block: u64, mebibytes: u64) -> Client<'_> {
@@ -182,7 +172,7 @@ impl Field<'_> {
         println!("bench node: peak memory, full windows, {} lengths", blocks.len());
         let what = (Unit::Sealed, Drive::Discard);
         let pace = ["--mb-per-s", PACE];
-        let mut served = Served::start(&self.program, self.folder, what, DRIVES, FILLING_MIB, &pace)?;
+        let mut served = Served::start(&self.program, self.folder, what, DRIVES, room(FILLING_MIB), &pace)?;
         for block in blocks {
             self.client(*block, FILLING_MIB).at_once("write", &served.nodes)?;
         }
@@ -221,17 +211,6 @@ impl Field<'_> {
         ];
         served.end()?;
         Ok(latencies)
-    }
-}
-
-impl Figures {
-    fn take(&mut self, client: &Client<'_>, served: &mut Served, task: &str) -> Result<()> {
-        let gigabytes = client.bytes() as f64 / 1e9;
-        let before = served.used()?.cpu_seconds;
-        let node = served.nodes[0].clone();
-        self.rates.push(gigabytes / client.seconds(task, &node)?);
-        self.cpu_per_gb.push((served.used()?.cpu_seconds - before) / gigabytes);
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::super::figures::{median, table};
-use super::served::{Client, number};
+use super::super::served::{Client, number};
 use super::{LATENCY_BLOCK, Latency};
 use crate::command::{output, shown};
 use crate::demo::stage::Stage;

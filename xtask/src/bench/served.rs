@@ -24,6 +24,8 @@ pub(super) enum Drive {
     Discard,
     Memory,
     Image,
+    /// A drive of the guest's kernel.
+    Scsi,
 }
 
 impl Unit {
@@ -41,6 +43,7 @@ impl Drive {
             Self::Discard => "discard",
             Self::Memory => "memory",
             Self::Image => "image",
+            Self::Scsi => "scsi",
         }
     }
 }
@@ -56,6 +59,12 @@ pub(super) struct Served {
     pub(super) window_bytes: u64,
 }
 
+/// Of a medium that so much is written to. From where the window could run over the end nothing is written behind: that is not to be
+/// measured.
+pub(super) fn room(mebibytes: u64) -> u64 {
+    mebibytes + mebibytes / 16 + 256
+}
+
 /// Since the process started.
 #[derive(Clone, Copy)]
 pub(super) struct Used {
@@ -64,19 +73,17 @@ pub(super) struct Used {
 }
 
 impl Served {
-    /// Nodes over `drives` drives with room for `mebibytes` each, in a folder of their own in `folder`.
+    /// Nodes over `drives` drives with media of `room` MiB each, in a folder of their own in `folder`.
     pub(super) fn start(
         program: &Path,
         folder: &Path,
         (unit, drive): (Unit, Drive),
         drives: usize,
-        mebibytes: u64,
+        room: u64,
         more: &[&str],
     ) -> Result<Self> {
         let folder = folder.join(format!("{}-{}-{drives}", unit.name(), drive.name()));
         std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
-        // From where the window could run over the end of the medium nothing is written behind: that is not to be measured.
-        let room = mebibytes + mebibytes / 16 + 256;
         let mut command = Command::new(program);
         command.args(["serve", "--unit", unit.name(), "--drive", drive.name()]);
         command.args(["--drives", &drives.to_string(), "--mib", &room.to_string(), "--folder"]).arg(&folder).args(more);
@@ -174,6 +181,24 @@ impl Client<'_> {
             each.push(number(&said, "seconds")?);
         }
         Ok((began.elapsed().as_secs_f64(), each))
+    }
+}
+
+/// Of one task, round by round.
+#[derive(Default)]
+pub(super) struct Figures {
+    pub(super) rates: Vec<f64>,
+    pub(super) cpu_per_gb: Vec<f64>,
+}
+
+impl Figures {
+    pub(super) fn take(&mut self, client: &Client<'_>, served: &mut Served, task: &str) -> Result<()> {
+        let gigabytes = client.bytes() as f64 / 1e9;
+        let before = served.used()?.cpu_seconds;
+        let node = served.nodes[0].clone();
+        self.rates.push(gigabytes / client.seconds(task, &node)?);
+        self.cpu_per_gb.push((served.used()?.cpu_seconds - before) / gigabytes);
+        Ok(())
     }
 }
 
