@@ -134,6 +134,10 @@ struct State {
     rooms: usize,
     /// The thread is with the drive.
     reading: bool,
+    /// It sleeps until there is something to read.
+    reader_sleeps: bool,
+    /// The unit sleeps until something was read.
+    unit_sleeps: bool,
     closed: bool,
     /// The drive is not where the host stands, which is here.
     back_to: Option<Position>,
@@ -262,7 +266,7 @@ impl ReadAhead {
             state.run.as_ref()?;
             match state.order.pop_front() {
                 Some(item) => break item,
-                None => state = self.shared.read.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state = self.shared.wait_until_read(state),
             }
         };
         let place = match item {
@@ -305,8 +309,11 @@ impl ReadAhead {
         // Of a run that has ended, or one before it: there may be too many.
         if state.run.as_ref().is_some_and(|run| !run.over && state.free.len() < run.depth) {
             state.free.push(room);
+            let wake = state.reader_sleeps;
             drop(state);
-            self.shared.work.notify_one();
+            if wake {
+                self.shared.work.notify_one();
+            }
         }
     }
 
@@ -316,7 +323,7 @@ impl ReadAhead {
         let Some(run) = state.run.as_mut() else { return };
         run.over = true;
         while state.reading {
-            state = self.shared.read.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.shared.wait_until_read(state);
         }
         let order = std::mem::take(&mut state.order);
         let Some(run) = state.end() else { return };
@@ -399,6 +406,14 @@ impl Shared {
         lock(&self.state)
     }
 
+    /// One thread commands the unit.
+    fn wait_until_read<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.unit_sleeps = true;
+        let mut state = self.read.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.unit_sleeps = false;
+        state
+    }
+
     /// The reading thread.
     fn run(&self) {
         while let Some((opening, mut room, place, length)) = self.next() {
@@ -428,7 +443,9 @@ impl Shared {
                 state.reading = true;
                 return Some(next);
             }
+            state.reader_sleeps = true;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.reader_sleeps = false;
         }
     }
 }
@@ -452,8 +469,11 @@ impl Drop for Reading<'_> {
         }
         state.order.push_back(item);
         state.reading = false;
+        let wake = state.unit_sleeps;
         drop(state);
-        self.shared.read.notify_all();
+        if wake {
+            self.shared.read.notify_all();
+        }
     }
 }
 

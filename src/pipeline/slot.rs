@@ -13,35 +13,48 @@ pub(crate) enum Left<T> {
 /// A place that is filled once and emptied, over and over. It is no channel of the crate that the queues are of: each of those is
 /// allocated, and what nobody takes out of one stays in memory as long as anything can be sent, and these go round.
 pub(crate) struct Slot<T> {
-    left: Mutex<Option<Left<T>>>,
+    place: Mutex<Place<T>>,
     put: Condvar,
+}
+
+struct Place<T> {
+    left: Option<Left<T>>,
+    /// Somebody sleeps until something is put here; where nobody does, waking would be a system call for nothing.
+    waited_for: bool,
 }
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self { left: Mutex::new(None), put: Condvar::new() }
+        Self { place: Mutex::new(Place { left: None, waited_for: false }), put: Condvar::new() }
     }
 }
 
 impl<T> Slot<T> {
-    fn lock(&self) -> MutexGuard<'_, Option<Left<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Place<T>> {
         // A panic under the lock leaves either all of an outcome or none.
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, left: Left<T>) {
-        *self.lock() = Some(left);
-        self.put.notify_one();
+        let mut place = self.lock();
+        place.left = Some(left);
+        let wake = place.waited_for;
+        drop(place);
+        if wake {
+            self.put.notify_one();
+        }
     }
 
     /// Waits for what is put here.
     pub(crate) fn take(&self) -> Left<T> {
-        let mut left = self.lock();
+        let mut place = self.lock();
         loop {
-            match left.take() {
-                Some(left) => return left,
-                None => left = self.put.wait(left).unwrap_or_else(PoisonError::into_inner),
+            if let Some(left) = place.left.take() {
+                return left;
             }
+            place.waited_for = true;
+            place = self.put.wait(place).unwrap_or_else(PoisonError::into_inner);
+            place.waited_for = false;
         }
     }
 }

@@ -52,8 +52,14 @@ enum Entry {
 }
 
 struct Slot {
-    entry: Mutex<Entry>,
+    place: Mutex<Place>,
     ready: Condvar,
+}
+
+struct Place {
+    entry: Entry,
+    /// The writer sleeps until something stands here.
+    waited_for: bool,
 }
 
 /// The places of a window, used in turn.
@@ -62,8 +68,13 @@ pub(super) struct Slots(Vec<Slot>);
 impl Slots {
     fn put(&self, index: usize, entry: Entry) {
         let slot = &self.0[index];
-        *lock(&slot.entry) = entry;
-        slot.ready.notify_one();
+        let mut place = lock(&slot.place);
+        place.entry = entry;
+        let wake = place.waited_for;
+        drop(place);
+        if wake {
+            slot.ready.notify_one();
+        }
     }
 
     pub(super) fn put_sealed(&self, index: usize, sealed: Result<SealedRecord, Unsealable>) {
@@ -72,11 +83,13 @@ impl Slots {
 
     fn take_ready(&self, index: usize) -> Entry {
         let slot = &self.0[index];
-        let mut entry = lock(&slot.entry);
-        while matches!(*entry, Entry::Sealing | Entry::Free) {
-            entry = slot.ready.wait(entry).unwrap_or_else(PoisonError::into_inner);
+        let mut place = lock(&slot.place);
+        while matches!(place.entry, Entry::Sealing | Entry::Free) {
+            place.waited_for = true;
+            place = sleep(&slot.ready, place);
+            place.waited_for = false;
         }
-        std::mem::replace(&mut *entry, Entry::Free)
+        std::mem::replace(&mut place.entry, Entry::Free)
     }
 }
 
@@ -93,6 +106,10 @@ struct Progress {
     warning_told: bool,
     failure: Option<PipelineFailure>,
     closed: bool,
+    /// The writer sleeps until something is submitted.
+    writer_sleeps: bool,
+    /// Threads that sleep until something is done. Nobody is woken where nobody sleeps: that would be a system call for each record.
+    sleepers: usize,
     free: FreeBuffers,
 }
 
@@ -157,7 +174,10 @@ impl WritePipeline {
     /// When the system gives no more threads.
     pub fn start(drive: SharedDrive, pool: Arc<SealPool>, limits: WindowLimits) -> std::io::Result<Self> {
         let limits = WindowLimits { records: limits.records.max(1), bytes: limits.bytes.max(1) };
-        let slots = (0..limits.records).map(|_| Slot { entry: Mutex::new(Entry::Free), ready: Condvar::new() });
+        let slots = (0..limits.records).map(|_| Slot {
+            place: Mutex::new(Place { entry: Entry::Free, waited_for: false }),
+            ready: Condvar::new(),
+        });
         let shared = Arc::new(Shared {
             slots: Arc::new(Slots(slots.collect())),
             progress: Mutex::new(Progress {
@@ -170,6 +190,8 @@ impl WritePipeline {
                 warning_told: false,
                 failure: None,
                 closed: false,
+                writer_sleeps: false,
+                sleepers: 0,
                 free: FreeBuffers { buffers: Vec::with_capacity(limits.records), bytes: 0 },
             }),
             work: Condvar::new(),
@@ -220,7 +242,7 @@ impl WritePipeline {
         let number = self.shared.take_place(bytes).ok_or(SubmitError::Failed)?;
         let slots = Arc::clone(&self.shared.slots);
         let index = self.shared.index(number);
-        *lock(&slots.0[index].entry) = Entry::Sealing;
+        lock(&slots.0[index].place).entry = Entry::Sealing;
         self.shared.announce(number);
         self.pool.seal(SealJob { slots, index, reservation, record, compression });
         self.finish_submit(number, synchronous)
@@ -323,14 +345,19 @@ impl Shared {
         let mut progress = lock(&self.progress);
         debug_assert_eq!(progress.submitted, number, "one thread submits");
         progress.submitted = number + 1;
+        let wake = progress.writer_sleeps;
         drop(progress);
-        self.work.notify_one();
+        if wake {
+            self.work.notify_one();
+        }
     }
 
     fn wait_until(&self, mut condition: impl FnMut(&Progress) -> bool) -> MutexGuard<'_, Progress> {
         let mut progress = lock(&self.progress);
         while !condition(&progress) {
-            progress = self.done.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            progress.sleepers += 1;
+            progress = sleep(&self.done, progress);
+            progress.sleepers -= 1;
         }
         progress
     }
@@ -340,7 +367,9 @@ impl Shared {
         loop {
             let mut progress = lock(&self.progress);
             while progress.submitted == progress.done && !progress.closed {
-                progress = self.work.wait(progress).unwrap_or_else(PoisonError::into_inner);
+                progress.writer_sleeps = true;
+                progress = sleep(&self.work, progress);
+                progress.writer_sleeps = false;
             }
             if progress.submitted == progress.done {
                 return;
@@ -382,8 +411,11 @@ impl Shared {
             Entry::Filemarks(_) | Entry::Free | Entry::Sealing => {}
         }
         progress.done += 1;
+        let wake = progress.sleepers > 0;
         drop(progress);
-        self.done.notify_all();
+        if wake {
+            self.done.notify_all();
+        }
     }
 }
 
@@ -402,9 +434,13 @@ fn write_entry(drive: &SharedDrive, entry: &Entry) -> Result<Warning, DriveError
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while a lock is held leaves values that are valid on their own; the panic itself is reported at join.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn sleep<'a, T>(until: &Condvar, held: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    until.wait(held).unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
