@@ -173,7 +173,7 @@ fn compare(steps: &[Step], partitions: u8, suite: Suite, compression: Compressio
 
 /// Each case is up to 40 commands; more of them behind `cargo xtask test --long`.
 fn cases() -> u32 {
-    if std::env::var_os("SEALTAPE_LONG").is_some() { 100_000 } else { 10_000 }
+    if std::env::var_os("SEALTAPE_LONG").is_some() { 100_000 } else { 5_000 }
 }
 
 proptest! {
