@@ -137,6 +137,16 @@ impl FreeBuffers {
         taken.filter(|_| found.is_some()).unwrap_or_default()
     }
 
+    /// Makes room for `in_use` bytes of records: those that lay here longest go.
+    fn make_way(&mut self, in_use: usize, limits: WindowLimits) {
+        let mut going = 0;
+        while in_use + self.bytes > limits.bytes && going < self.buffers.len() {
+            self.bytes -= self.buffers[going].capacity();
+            going += 1;
+        }
+        self.buffers.drain(..going);
+    }
+
     /// Keeps a buffer if there is room beside `in_use` bytes.
     fn put(&mut self, buffer: Vec<u8>, in_use: usize, limits: WindowLimits) {
         if self.buffers.len() < limits.records && in_use + self.bytes + buffer.capacity() <= limits.bytes {
@@ -337,6 +347,8 @@ impl Shared {
             return None;
         }
         progress.bytes += bytes;
+        let in_use = progress.bytes;
+        progress.free.make_way(in_use, self.limits);
         Some(progress.submitted)
     }
 
@@ -461,6 +473,15 @@ mod tests {
             assert_eq!(free.bytes, free.buffers.iter().map(Vec::capacity).sum::<usize>());
             assert!(free.bytes + 5000 <= limits.bytes);
         }
+        // Short ones that lie here make way for long records.
+        let mut free = FreeBuffers::default();
+        for _ in 0..39 {
+            free.put(Vec::with_capacity(250), 0, limits);
+        }
+        free.make_way(4000, limits);
+        assert_eq!((free.bytes, free.buffers.len()), (6000, 24));
+        free.make_way(12_000, limits);
+        assert_eq!((free.bytes, free.buffers.len()), (0, 0));
         // What no longer fits anything makes room for what does.
         for _ in 0..64 {
             let mut buffer = free.take(1000);

@@ -170,16 +170,26 @@ impl Drive {
 
     /// A copy of what the host wrote, in a buffer that is used again.
     pub(super) fn copy_record(&self, data: &[u8]) -> RecordBuffer {
-        let mut record = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut record = {
+            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            // A host that writes long and short records in turn finds one of each.
+            let found = pool.iter().rposition(|record| record.fits(data.len()));
+            found.map(|at| pool.swap_remove(at)).unwrap_or_default()
+        };
         record.fill(data);
         record
     }
 
     fn return_record(&self, record: RecordBuffer) {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.len() < POOL_DEPTH {
-            pool.push(record);
+        if record.is_bare() {
+            return;
         }
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() == POOL_DEPTH {
+            // The one that lay here longest fits nothing that comes now.
+            pool.remove(0);
+        }
+        pool.push(record);
     }
 
     fn next(&self) -> Option<Job> {

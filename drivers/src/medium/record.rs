@@ -15,11 +15,21 @@ pub struct RecordBuffer {
 }
 
 impl RecordBuffer {
-    /// Puts a record here. A buffer that is much longer is given back first: who takes it counts the record's length.
+    /// Whether a record of so many bytes fits, and the buffer is not much longer: who takes it counts the record's length.
+    pub fn fits(&self, record: usize) -> bool {
+        let needed = HEADROOM + record + TAILROOM;
+        (needed..=needed + needed / 4 + 512).contains(&self.bytes.capacity())
+    }
+
+    /// Whether it has a buffer at all.
+    pub fn is_bare(&self) -> bool {
+        self.bytes.capacity() == 0
+    }
+
+    /// Puts a record here, in another buffer where this one does not fit.
     pub fn fill(&mut self, record: &[u8]) {
-        let needed = HEADROOM + record.len() + TAILROOM;
-        if !(needed..=needed + needed / 4 + 512).contains(&self.bytes.capacity()) {
-            self.bytes = Vec::with_capacity(needed);
+        if !self.fits(record.len()) {
+            self.bytes = Vec::with_capacity(HEADROOM + record.len() + TAILROOM);
         }
         self.bytes.resize(HEADROOM, 0);
         self.bytes.extend_from_slice(record);
